@@ -1,0 +1,1 @@
+"""The command `lora-gen`: one file a verb, thin."""

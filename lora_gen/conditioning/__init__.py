@@ -1,0 +1,1 @@
+"""What the generator is asked: text, prompts, examples and base, encoded."""
