@@ -1,0 +1,320 @@
+"""Durable writes: a file or a folder is the old one or the new one, never half, whatever dies in between.
+
+A file is written beside its final name, synced, renamed, and its folder synced. A folder is filled under a temporary
+name, its `manifest.json` (name, size and sha256 of every file) is written last, and one rename publishes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lora_gen.errors import AdapterFormatError, LoraGenError, OutputPathError, StorageError
+from lora_gen.safetensors_header import (
+    SafetensorsHeader,
+    TensorInfo,
+    read_safetensors_header,
+    read_tensors,
+    serialize_tensors,
+)
+from lora_gen.strict_json import DEFAULT_LIMITS, Limits, parse_json, read_json
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "MANIFEST_NAME",
+    "TEMP_PREFIX",
+    "Limits",
+    "SafetensorsHeader",
+    "TensorInfo",
+    "atomic_write_bytes",
+    "atomic_write_json",
+    "atomic_write_text",
+    "parse_json",
+    "publish_folder",
+    "read_json",
+    "read_safetensors_header",
+    "read_tensors",
+    "serialize_tensors",
+    "sha256_file",
+    "sweep_temp",
+    "sync_folder",
+    "verify_manifest",
+]
+
+MANIFEST_NAME = "manifest.json"
+TEMP_PREFIX = ".tmp-"
+_MANIFEST_SCHEMA = 1
+_OURS = (MANIFEST_NAME, "adapter_config.json")
+_TOOLS = ("lora_gen", "torch", "safetensors", "peft", "transformers", "diffusers")
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write a file durably: after return it is on disk, on error the old one is untouched.
+
+    Raises:
+        StorageError: The disk refused; nothing of the attempt is left.
+    """
+    temp = _temp_beside(path)
+    try:
+        _write_synced(temp, data)
+        os.replace(temp, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        temp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _storage_error(path, error) from error
+        raise
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text durably, as `atomic_write_bytes`."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_json(path: Path, value: Any) -> None:
+    """Write indented JSON with sorted keys durably, as `atomic_write_bytes`; NaN and infinity are a `ValueError`."""
+    atomic_write_bytes(path, _json_bytes(value))
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names inside a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def publish_folder(
+    final: Path,
+    overwrite: bool = False,
+    *,
+    parents: Sequence[str] = (),
+    schema: int = _MANIFEST_SCHEMA,
+) -> Iterator[Path]:
+    """A temporary folder to fill; leaving the block without an error publishes it under its final name.
+
+    Args:
+        final: Name to publish; its parent folder is created when missing.
+        overwrite: Swap an existing folder of ours for the new one, which is durable before the old one goes.
+        parents: Ids that the manifest records as what this folder was made from.
+        schema: Number of the manifest's schema.
+
+    Yields:
+        The temporary folder, in the same parent.
+
+    Raises:
+        OutputPathError: The output exists and `overwrite` is off, or it is not a folder that we wrote.
+        StorageError: The disk refused; the previous state is untouched.
+    """
+    _require_replaceable(final, overwrite)
+    temp = _temp_beside(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temp.mkdir()
+        yield temp
+        _write_manifest(temp, parents, schema)
+        _require_replaceable(final, overwrite)
+        _move_into_place(temp, final)
+    except BaseException as error:
+        shutil.rmtree(temp, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, LoraGenError):
+            raise _storage_error(final, error) from error
+        raise
+
+
+def verify_manifest(
+    folder: Path, *, error: type[LoraGenError] = AdapterFormatError
+) -> dict[str, Any]:
+    """The folder's manifest, after every listed file was found with its size and sha256.
+
+    Args:
+        folder: A folder that `publish_folder` published.
+        error: Error class to raise, the caller's own.
+
+    Raises:
+        LoraGenError: (as `error`) No manifest, a listed file missing or changed, or a file that is not listed.
+    """
+    manifest = read_json(folder / MANIFEST_NAME, error=error)
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or not all(
+        isinstance(entry, dict) for entry in listed.values()
+    ):
+        raise error(f"`{MANIFEST_NAME}` of `{folder}` lists no files. Write the folder again.")
+    present = {path.relative_to(folder).as_posix() for path in _files_of(folder)} - {MANIFEST_NAME}
+    if present != set(listed):
+        difference = sorted(present ^ set(listed))[0]
+        state = "is not in the manifest" if difference in present else "is missing"
+        raise error(f"`{difference}` {state} in `{folder}`. Restore the folder or write it again.")
+    for name, entry in listed.items():
+        path = folder / name
+        if path.stat().st_size != entry.get("size") or sha256_file(path) != entry.get("sha256"):
+            raise error(
+                f"`{name}` in `{folder}` differs from its manifest: it is damaged or was edited."
+            )
+    return manifest
+
+
+def sweep_temp(folder: Path) -> list[str]:
+    """Remove what a killed writer left in `folder`; call it only while holding the folder's lock.
+
+    Returns:
+        Names that were removed.
+    """
+    removed = []
+    for path in sorted(folder.glob(f"{TEMP_PREFIX}*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        removed.append(path.name)
+    return removed
+
+
+def _temp_beside(path: Path) -> Path:
+    return path.parent / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
+
+
+def _json_bytes(value: Any) -> bytes:
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8") + b"\n"
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    return StorageError(
+        f"`{path}` could not be written ({reason}). Nothing was changed; free space or choose another folder."
+    )
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+
+
+@cache
+def _tool_versions() -> Mapping[str, str]:
+    found = {}
+    for name in _TOOLS:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _write_manifest(folder: Path, parents: Sequence[str], schema: int) -> None:
+    files = _files_of(folder)
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    listed = {
+        path.relative_to(folder).as_posix(): {
+            "sha256": sha256_file(path),
+            "size": path.stat().st_size,
+        }
+        for path in files
+    }
+    manifest = {
+        "schema": schema,
+        "files": listed,
+        "tools": dict(_tool_versions()),
+        "parents": list(parents),
+    }
+    _write_synced(folder / MANIFEST_NAME, _json_bytes(manifest))
+    for subfolder in (path for path in folder.rglob("*") if path.is_dir()):
+        sync_folder(subfolder)
+    sync_folder(folder)
+
+
+def _require_replaceable(final: Path, overwrite: bool) -> None:
+    if not os.path.lexists(final):
+        return
+    if final.is_symlink():
+        raise OutputPathError(
+            f"`{final}` is a symbolic link, which is never replaced. Choose another output."
+        )
+    if not final.is_dir():
+        raise OutputPathError(
+            f"`{final}` is a file, and the output is a folder. Choose another output."
+        )
+    if not overwrite:
+        raise OutputPathError(
+            f"`{final}` exists already. Choose another output, or allow overwriting it."
+        )
+    if any(final.iterdir()) and not any((final / name).is_file() for name in _OURS):
+        raise OutputPathError(
+            f"`{final}` has no `{MANIFEST_NAME}` or `adapter_config.json`, so it is not an adapter of ours to "
+            "overwrite. Choose another output."
+        )
+
+
+def _move_into_place(temp: Path, final: Path) -> None:
+    """Publish `temp` under its final name; the old folder goes only once the new one is durable."""
+    replaces = os.path.lexists(final)
+    if replaces:
+        _swap(temp, final)
+    else:
+        os.rename(temp, final)
+    try:
+        sync_folder(final.parent)
+    except OSError:
+        if replaces:
+            _swap(temp, final)
+        else:
+            os.rename(final, temp)
+        raise
+    if replaces:
+        shutil.rmtree(temp)
+
+
+def _swap(left: Path, right: Path) -> None:
+    if _exchange(left, right):
+        return
+    aside = _temp_beside(right)
+    os.rename(right, aside)
+    try:
+        os.rename(left, right)
+    except OSError:
+        os.rename(aside, right)
+        raise
+    os.rename(aside, left)
+
+
+def _exchange(left: Path, right: Path) -> bool:
+    """Swap two names in one step; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    arguments = (_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE)
+    if rename(*arguments) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(right))
