@@ -1,6 +1,7 @@
 """Describe a task, get a LoRA adapter.
 
-The public names are loaded on first use, so that `import lora_gen` loads neither torch nor a model library.
+The public names are loaded on first use, so that `import lora_gen` loads neither torch nor a model
+library.
 
 Shape legend: a local tensor or an argument of `forward` ends in its dimensions, as in `noisy_BND`.
 
