@@ -1,0 +1,169 @@
+"""Checkpoints: complete folders that appear by one rename, hold no pickle, and are resumed exactly.
+
+`checkpoint-<step>/` holds `model`, `ema` and `optimizer` in safetensors, counters and random state in `state.json`, the
+resolved `recipe.yaml`, and `manifest.json` with a hash of each file. A folder without a valid manifest does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import lora_gen
+from lora_gen.errors import CheckpointError, StorageError
+from lora_gen.files import atomic_write_text, publish_folder, verify_manifest
+from training.state import TrainState
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+_STEMS = ("model", "ema", "optimizer")
+_SPACE_RESERVE = 1.2
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint and the run that resumes it must share."""
+
+    fingerprint: str
+    """The task's hash of its data."""
+    num_processes: int
+    """Processes that share a step."""
+    lora_gen: str = lora_gen.__version__
+    """Version of the code."""
+    torch: str = torch.__version__
+    """Version of PyTorch; another one may round differently."""
+
+
+def save_checkpoint(
+    root: Path,
+    state: TrainState,
+    *,
+    identity: Identity,
+    recipe: str,
+    processes: Sequence[Mapping[str, Any]],
+    keep: int,
+) -> Path:
+    """Publish `checkpoint-<step>`, move `LATEST`, then prune.
+
+    Args:
+        root: The run's output folder.
+        state: What to write.
+        identity: Written beside it and compared at resume.
+        recipe: The resolved recipe as YAML.
+        processes: Random state and pending log values of each process, by its index.
+        keep: Verified checkpoints that survive.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        StorageError: The disk is full or refuses; older checkpoints are untouched.
+    """
+    groups = state.tensors()
+    size = sum(t.numel() * t.element_size() for group in groups.values() for t in group.values())
+    _require_space(root, size)
+    final = root / f"checkpoint-{state.step}"
+    if final.exists() and _damage(final):
+        shutil.rmtree(final)
+    with publish_folder(final, overwrite=True) as temp:
+        for stem, tensors in groups.items():
+            save_file(tensors, temp / f"{stem}.safetensors")
+        scalars = {
+            "step": state.step,
+            "batches_seen": state.batches_seen,
+            "identity": vars(identity),
+            "processes": list(processes),
+        }
+        (temp / "state.json").write_text(json.dumps(scalars), encoding="utf-8")
+        (temp / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    atomic_write_text(root / "LATEST", f"{final.name}\n")
+    _prune(root, keep)
+    return final
+
+
+def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and a sentence for each newer one that does not.
+
+    Args:
+        root: The run's output folder; it may be missing.
+    """
+    skipped = []
+    for folder in _newest_first(root):
+        damage = _damage(folder)
+        if not damage:
+            return folder, skipped
+        skipped.append(f"Skipped `{folder.name}`: {damage}")
+    return None, skipped
+
+
+def read_scalars(folder: Path) -> dict[str, Any]:
+    """Counters, identity and random state of a verified checkpoint."""
+    scalars: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return scalars
+
+
+def load_state(folder: Path, state: TrainState, *, process: int) -> Mapping[str, Any] | None:
+    """Fill `state` from a verified checkpoint.
+
+    Args:
+        folder: What `find_checkpoint` found.
+        state: Of the same model; changed in place.
+        process: Index of this process.
+
+    Returns:
+        What `save_checkpoint` was given for this process, or None when there were fewer processes.
+
+    Raises:
+        CheckpointError: The tensors are not those of the model.
+    """
+    try:
+        groups = {stem: load_file(folder / f"{stem}.safetensors") for stem in _STEMS}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"`{folder}` cannot be read: {error}") from error
+    state.load_tensors(groups)
+    scalars = read_scalars(folder)
+    state.step, state.batches_seen = scalars["step"], scalars["batches_seen"]
+    processes = scalars["processes"]
+    return processes[process] if process < len(processes) else None
+
+
+def _newest_first(root: Path) -> list[Path]:
+    found = [(int(m[1]), p) for p in root.glob("checkpoint-*") if (m := _NAME.fullmatch(p.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _damage(folder: Path) -> str:
+    """Why a folder is no checkpoint, or an empty text."""
+    try:
+        verify_manifest(folder, error=CheckpointError)
+    except (CheckpointError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _prune(root: Path, keep: int) -> None:
+    """Remove what is older than the newest `keep` checkpoints that verify; damaged ones do not count."""
+    verified = 0
+    for folder in _newest_first(root):
+        if verified >= keep:
+            shutil.rmtree(folder)
+        elif not _damage(folder):
+            verified += 1
+
+
+def _require_space(root: Path, size: int) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(root).free, int(size * _SPACE_RESERVE)
+    if free < needed:
+        raise StorageError(
+            f"`{root}` has {free / 2**20:.0f} MiB free, but a checkpoint needs {needed / 2**20:.0f} MiB. "
+            "Free space and start again: the last checkpoint is intact."
+        )
