@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -26,6 +26,8 @@ class LoraPair:
     lora_a: Tensor
     lora_b: Tensor
     scaling: float = 1.0
+    is_embedding: bool = False
+    """Whether the module is an `nn.Embedding`: A (R, vocabulary), B (width, R), delta the transpose of theirs."""
 
     def __post_init__(self) -> None:
         a_shape, b_shape = tuple(self.lora_a.shape), tuple(self.lora_b.shape)
@@ -69,13 +71,13 @@ class LoraPair:
         if self.is_conv:
             lora_a = lora_a.reshape(rank, *self.lora_a.shape[1:])
             lora_b = lora_b.reshape(-1, rank, 1, 1)
-        return LoraPair(lora_a=lora_a, lora_b=lora_b, scaling=scaling)
+        return replace(self, lora_a=lora_a, lora_b=lora_b, scaling=scaling)
 
     def folded(self) -> LoraPair:
         """The same delta weight with scaling 1, the factor moved into B."""
         if self.scaling == 1.0:
             return self
-        return LoraPair(lora_a=self.lora_a, lora_b=self.lora_b * self.scaling, scaling=1.0)
+        return replace(self, lora_b=self.lora_b * self.scaling, scaling=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
