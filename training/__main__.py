@@ -18,12 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words after the program's name; None takes those of the process.
 
     Returns:
-        Exit status: 0 when trained or gracefully stopped, 2 for a wrong recipe or a refused checkpoint, 1 otherwise.
+        Exit status: 0 when trained or gracefully stopped, 1 when training failed, 2 when the
+        recipe or a checkpoint was refused.
     """
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description="Train what a recipe describes; a started run is resumed.",
-        epilog="Example: accelerate launch -m training recipes/smoke/toy.yaml max_steps=100 optimizer.lr=1e-3",
+        epilog="Example: accelerate launch -m training recipes/smoke/toy.yaml optimizer.lr=1e-3",
     )
     parser.add_argument("recipe", type=Path, help="YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys")

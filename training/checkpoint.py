@@ -1,7 +1,8 @@
 """Checkpoints: complete folders that appear by one rename, hold no pickle, and are resumed exactly.
 
-`checkpoint-<step>/` holds `model`, `ema` and `optimizer` in safetensors, counters and random state in `state.json`, the
-resolved `recipe.yaml`, and `manifest.json` with a hash of each file. A folder without a valid manifest does not exist.
+`checkpoint-<step>/` holds `model`, `ema` and `optimizer` in safetensors, counters and random state
+in `state.json`, the resolved `recipe.yaml`, and `manifest.json` with a hash of each file. A folder
+without a valid manifest does not exist.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
     Args:
         root: The run's output folder; it may be missing.
     """
-    skipped = []
+    skipped: list[str] = []
     for folder in _newest_first(root):
         damage = _damage(folder)
         if not damage:
@@ -150,7 +151,7 @@ def _damage(folder: Path) -> str:
 
 
 def _prune(root: Path, keep: int) -> None:
-    """Remove what is older than the newest `keep` checkpoints that verify; damaged ones do not count."""
+    """Remove what is older than the newest `keep` checkpoints that verify."""
     verified = 0
     for folder in _newest_first(root):
         if verified >= keep:
@@ -164,6 +165,6 @@ def _require_space(root: Path, size: int) -> None:
     free, needed = shutil.disk_usage(root).free, int(size * _SPACE_RESERVE)
     if free < needed:
         raise StorageError(
-            f"`{root}` has {free / 2**20:.0f} MiB free, but a checkpoint needs {needed / 2**20:.0f} MiB. "
-            "Free space and start again: the last checkpoint is intact."
+            f"`{root}` has {free / 2**20:.0f} MiB free, but a checkpoint needs "
+            f"{needed / 2**20:.0f} MiB. Free space and start again: older checkpoints are intact."
         )

@@ -86,12 +86,10 @@ class EmaConfig:
     decay: float = 0.999
     """Share of the old average that a step keeps; 0 makes the average equal to the weights."""
     warmup: bool = True
-    """Start with a short memory, min(decay, (1 + step) / (10 + step)), so that short runs are not their init."""
+    """Use min(decay, (1 + step) / (10 + step)), so that a short run forgets its initial weights."""
 
     def __post_init__(self) -> None:
-        require(
-            0.0 <= self.decay < 1.0, f"`ema.decay` is {self.decay}, but must lie in [0, 1)."
-        )
+        require(0.0 <= self.decay < 1.0, f"`ema.decay` is {self.decay}, but must lie in [0, 1).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +99,7 @@ class CheckpointConfig:
     every: int = 500
     """Optimizer steps between checkpoints; the last step and a stop signal write one too."""
     keep: int = 2
-    """Verified checkpoints that survive pruning; at least 2, since the newest may be the damaged one."""
+    """Verified checkpoints that survive; at least 2, since the newest may become damaged."""
 
     def __post_init__(self) -> None:
         _require_at_least("checkpoint.every", self.every, 1)
@@ -115,7 +113,7 @@ class TrackingConfig:
     log_every: int = 10
     """Optimizer steps between log lines; a line holds means since the line before."""
     eval_every: int = 0
-    """Optimizer steps between calls of the task's `evaluate` on the averaged weights; 0 is never."""
+    """Optimizer steps between evaluations by the task, on the averaged weights; 0 is never."""
     trackers: tuple[str, ...] = ()
     """Accelerate trackers by name: `tensorboard`, `trackio`, `wandb`."""
 

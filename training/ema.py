@@ -12,7 +12,7 @@ from training.config import EmaConfig
 
 
 class Ema:
-    """Averages of the parameters that are trained, by name; frozen parameters and buffers are not copied."""
+    """Averages of trained parameters, by name; frozen parameters and buffers have none."""
 
     def __init__(self, model: nn.Module, config: EmaConfig) -> None:
         """Start at the model's present weights.
@@ -37,7 +37,7 @@ class Ema:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the model holds the averages; afterwards its own weights are back, bit for bit."""
+        """Within it the model holds the averages; afterwards its own weights, bit for bit."""
         self._swap()
         try:
             yield

@@ -29,7 +29,8 @@ def held(folder: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise LockedError(
-                f"`{folder}` is in use by process {holder}. Wait for it, or name another `output_dir`."
+                f"`{folder}` is in use by process {holder}. "
+                "Wait for it, or name another `output_dir`."
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))

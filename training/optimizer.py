@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from training.config import LrSchedulerConfig, OptimizerConfig
+from training.config import OptimizerConfig, RunConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -27,24 +27,21 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
-        fused=True,  # one kernel a step: with hundreds of small tensors the default is bound by Python
+        fused=True,  # one kernel a step: with many small tensors the default is bound by Python
     )
 
 
-def learning_rate(step: int, *, peak: float, max_steps: int, config: LrSchedulerConfig) -> float:
-    """Learning rate of optimizer step `step`.
+def learning_rate(step: int, settings: RunConfig) -> float:
+    """Learning rate of optimizer step `step`, counted from 0.
 
-    Args:
-        step: Counts from 0.
-        peak: Rate after the warm-up.
-        max_steps: Where `cosine` reaches its end.
-        config: Shape.
+    It rises linearly for `warmup_steps`; then it stays, or falls on half a cosine until the end.
     """
-    if step < config.warmup_steps:
-        return peak * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
+    peak, shape = settings.optimizer.lr, settings.lr_scheduler
+    if step < shape.warmup_steps:
+        return peak * (step + 1) / shape.warmup_steps
+    if shape.schedule == "constant":
         return peak
-    span = max(1, max_steps - config.warmup_steps)
-    share = min(1.0, (step - config.warmup_steps) / span)
-    floor = config.final_ratio
+    span = max(1, settings.max_steps - shape.warmup_steps)
+    share = min(1.0, (step - shape.warmup_steps) / span)
+    floor = shape.final_ratio
     return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * share)))

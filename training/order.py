@@ -27,9 +27,9 @@ def _permutation(length: int, seed: int, epoch: int) -> Tensor:
 
 
 def batch_positions(index: int, *, batch_size: int, length: int, seed: int) -> Tensor:
-    """Positions of the examples in micro-batch `index`: each epoch is a fresh permutation, and none is dropped.
+    """Positions of the examples in micro-batch `index`; each epoch is a fresh permutation.
 
-    A batch may straddle two epochs, or hold several when `length < batch_size`.
+    No example is dropped: a batch may straddle two epochs, or hold several when `length < batch_size`.
 
     Args:
         index: Number of the micro-batch in the whole run.

@@ -29,7 +29,7 @@ def random_state() -> dict[str, Any]:
         "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, cached],
         "torch": torch.get_rng_state().numpy().tobytes().hex(),
         "cuda": [state.numpy().tobytes().hex() for state in torch.cuda.get_rng_state_all()]
-        if torch.cuda.is_initialized()
+        if torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         else [],
     }
 

@@ -59,7 +59,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: `key=value` with dotted keys, such as `optimizer.lr=1e-4`.
 
     Raises:
-        ConfigError: The file cannot be read; a key is unknown or missing; a value has the wrong type or range.
+        ConfigError: The file cannot be read; a key is unknown or missing; a value is wrong.
     """
     try:
         # OmegaConf's reader knows that 1e-3 is a number; plain YAML 1.1 takes it for text
@@ -111,9 +111,7 @@ def _with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
             OmegaConf.update(config, key, _value(text))
         return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(
-            f"The recipe cannot be put together: {_first_line(error)}."
-        ) from error
+        raise ConfigError(f"The recipe cannot be put together: {_first_line(error)}.") from error
 
 
 def _value(text: str) -> Any:
@@ -156,14 +154,16 @@ def _check(
             continue
         require(
             isinstance(value, dict),
-            f"`{path}` is a section with the keys {', '.join(get_type_hints(nested))}, but is {value!r}.",
+            f"`{path}` is a section with the keys {', '.join(get_type_hints(nested))}, "
+            f"but is {value!r}.",
         )
         _check(value, nested, f"{path}.", known)
     for field in fields(config_class):
         needed = field.default is MISSING and field.default_factory is MISSING
         require(
             field.name in data or not needed,
-            f"`{prefix}{field.name}` is missing. Add it to the recipe or pass `{prefix}{field.name}=…`.",
+            f"`{prefix}{field.name}` is missing. "
+            f"Add it to the recipe or pass `{prefix}{field.name}=…`.",
         )
 
 
@@ -174,9 +174,7 @@ def _check_scalar(value: Any, hint: Any, path: str) -> None:
     name, types = _SCALARS[hint]
     fits = isinstance(value, types) and (hint is bool or not isinstance(value, bool))
     advice = " Put it in quotes." if hint is str and isinstance(value, bool | int | float) else ""
-    require(
-        fits, f"`{path}` must be {name}, but is {value!r} ({type(value).__name__}).{advice}"
-    )
+    require(fits, f"`{path}` must be {name}, but is {value!r} ({type(value).__name__}).{advice}")
 
 
 def _nearest(path: str, known: Sequence[str]) -> str:

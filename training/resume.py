@@ -13,7 +13,7 @@ from lora_gen.errors import CheckpointError
 from training.checkpoint import Identity, read_scalars
 from training.recipe import Recipe
 
-_FREE = ("output_dir", "checkpoint.", "tracking.")
+_FREE = ("output_dir", "threads", "checkpoint.", "tracking.")
 """Keys that may change between two starts: they do not touch the weights."""
 
 
@@ -34,8 +34,8 @@ def require_same_run(folder: Path, recipe: Recipe, identity: Identity) -> None:
         for name, value in asdict(identity).items()
         if saved.get(name) != value
     ]
-    before = dict(_flat(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))))
-    now = dict(_flat(recipe.to_dict()))
+    before = dict(flat(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))))
+    now = dict(flat(recipe.to_dict()))
     free = (*_FREE, "max_steps") if recipe.run.lr_scheduler.schedule == "constant" else _FREE
     differences += [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
@@ -49,9 +49,10 @@ def require_same_run(folder: Path, recipe: Recipe, identity: Identity) -> None:
         )
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf of nested dicts."""
     for key, value in data.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

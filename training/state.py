@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lora_gen.errors import CheckpointError
 from training.ema import Ema
-from training.tracking import Meter
+from training.metrics import Meter
 
 
 @dataclass
@@ -31,7 +31,7 @@ class TrainState:
     """Micro-batches consumed by all processes together: the number of the next one."""
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """File stem -> tensors, for safetensors; nothing is copied that is on the CPU and contiguous."""
+        """File stem -> tensors on the CPU, for safetensors."""
         groups = {
             "model": _model_tensors(self.model),
             "ema": self.ema.state_dict(),
@@ -84,6 +84,6 @@ def _require_same(stem: str, own: Mapping[str, Tensor], saved: Mapping[str, Tens
         there = tuple(saved[name].shape) if name in saved else "absent"
         if here != there:
             raise CheckpointError(
-                f"`{name}` is {there} in the checkpoint's {stem}, but {here} in the recipe's model. "
-                "Resume with the recipe that wrote it, or train into another `output_dir`."
+                f"`{name}` is {there} in the checkpoint's {stem}, but {here} in the recipe's "
+                "model. Resume with the recipe that wrote it, or train into another `output_dir`."
             )

@@ -27,8 +27,9 @@ class TaskContext:
 class Task(Protocol):
     """A model with its data and its loss.
 
-    Exact resume rests on one rule: `batch` and `loss` depend on their arguments and the seed only. Draw random
-    numbers from the `generator` that `loss` is given; global random state (dropout) is restored by the loop.
+    Exact resume rests on one rule: `batch` and `loss` depend on their arguments and the seed only.
+    Draw random numbers from the `generator` that `loss` is given; the loop restores global random
+    state, for dropout.
     """
 
     model: nn.Module
@@ -38,8 +39,8 @@ class Task(Protocol):
         """Micro-batch number `index` of the whole run, over all processes and epochs.
 
         Args:
-            index: Counts from 0 without gaps; process `p` of `W` gets `index = p (mod W)`. Epochs are the task's matter:
-                see `training.order.batch_positions`.
+            index: Counts from 0 without gaps; process `p` of `W` gets every W-th from `p`. Epochs
+                are the task's matter: see `training.order.batch_positions`.
 
         Returns:
             Tensors in dicts, lists, tuples, or an object with `.to(device)`.
@@ -52,12 +53,14 @@ class Task(Protocol):
         """Mean loss of a micro-batch, and what to log beside it.
 
         Args:
-            model: `self.model` as Accelerate prepared it; call this one, so that gradients are averaged over processes.
+            model: `self.model` as Accelerate prepared it; call this one, so that gradients are
+                averaged over processes.
             batch: What `batch` returned, on the model's device.
-            generator: Seeded from the recipe's seed, the micro-batch's number and nothing else; on the model's device.
+            generator: On the model's device, seeded from the recipe's seed and the number of the
+                micro-batch.
 
         Returns:
-            A scalar tensor, and scalars by name (tensors are read only when a log line is due).
+            A scalar tensor, and scalars by name; tensors are read only when a log line is due.
         """
         ...
 
@@ -75,5 +78,5 @@ class EvaluatedTask(Task, Protocol):
     """A task that can measure itself while it trains."""
 
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, float]:
-        """Scores of the averaged weights, on the main process only; random state is put back afterwards."""
+        """Scores of the averaged weights, on the main process only; random state is kept."""
         ...

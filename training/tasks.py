@@ -40,6 +40,7 @@ def find_task(name: str) -> tuple[type[Any], Build]:
     if name not in TASKS:
         near = get_close_matches(name, TASKS, n=1, cutoff=0.0)[0]
         raise ConfigError(
-            f"`task.name` is {name!r}, but the tasks are {', '.join(sorted(TASKS))}. Did you mean {near!r}?"
+            f"`task.name` is {name!r}, but the tasks are {', '.join(sorted(TASKS))}. "
+            f"Did you mean {near!r}?"
         )
     return TASKS[name]()

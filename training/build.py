@@ -1,0 +1,119 @@
+"""From a recipe to the objects that the loop works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.tracking import get_available_trackers  # type: ignore[import-untyped]
+from accelerate.utils import (  # type: ignore[import-untyped]
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+)
+from torch import nn
+
+from lora_gen.errors import MissingDependencyError
+from training.checkpoint import Identity
+from training.config import RunConfig
+from training.ema import Ema
+from training.optimizer import build_optimizer
+from training.random_state import seed_everything
+from training.recipe import Recipe
+from training.state import TrainState
+from training.task import Task, TaskContext
+from training.tasks import find_task
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Everything that one call of `train` works with."""
+
+    recipe: Recipe
+    """What was asked for."""
+    accelerator: Accelerator
+    """Devices and processes."""
+    task: Task
+    """What is trained."""
+    model: nn.Module
+    """`task.model` as Accelerate prepared it."""
+    optimizer: Any
+    """`state.optimizer` as Accelerate prepared it."""
+    state: TrainState
+    """What changes from step to step."""
+    identity: Identity
+    """What a checkpoint must share with this run."""
+    generator: torch.Generator
+    """Seeded anew for each micro-batch."""
+    saved_step: int = -1
+    """Step of the newest checkpoint, or -1."""
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return Path(self.recipe.run.output_dir)
+
+
+def build_accelerator(settings: RunConfig) -> Accelerator:
+    """Accelerate, set up by the recipe alone.
+
+    Args:
+        settings: Precision, accumulation, threads and trackers.
+
+    Raises:
+        MissingDependencyError: A tracker is not installed.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    trackers = list(settings.tracking.trackers)
+    installed = {str(name) for name in get_available_trackers()}
+    for name in trackers:
+        if name not in installed:
+            raise MissingDependencyError(
+                f"`tracking.trackers` names {name!r}, which is not installed. "
+                f"Run `pip install {name}`, or remove it from the recipe."
+            )
+    return Accelerator(
+        mixed_precision=settings.mixed_precision,
+        # the plugin, since a variable of the launcher would override the plain argument
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=settings.gradient_accumulation_steps, sync_with_dataloader=False
+        ),
+        # a step may leave parts unused, such as an embedding of an absent input
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        log_with=trackers or None,
+        project_dir=settings.output_dir,
+    )
+
+
+def build_run(recipe: Recipe, accelerator: Accelerator) -> Run:
+    """The task with its optimizer and averages at step 0.
+
+    Args:
+        recipe: Run and task.
+        accelerator: From `build_accelerator`.
+    """
+    settings, device = recipe.run, accelerator.device
+    _, build_task = find_task(recipe.task_name)
+    seed_everything(settings.seed, "build")
+    context = TaskContext(seed=settings.seed, batch_size=settings.batch_size, device=device)
+    task = build_task(recipe.task, context)
+    model = accelerator.prepare(task.model)
+    state = TrainState(
+        model=task.model,
+        optimizer=build_optimizer(task.model, settings.optimizer),
+        ema=Ema(task.model, settings.ema),
+    )
+    seed_everything(settings.seed, "process", accelerator.process_index)
+    return Run(
+        recipe=recipe,
+        accelerator=accelerator,
+        task=task,
+        model=model.train(),
+        optimizer=accelerator.prepare(state.optimizer),
+        state=state,
+        identity=Identity(task.fingerprint(), accelerator.num_processes),
+        generator=torch.Generator(device=device),
+    )
