@@ -1,0 +1,43 @@
+"""`lora-gen convert`: the same adapter in another format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_gen.cli import options
+from lora_gen.cli.common import console, print_json, printable, quiet_libraries, require_free
+
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")]
+
+
+def convert(
+    adapter: options.AdapterFolder,
+    out: Out,
+    *,
+    to: options.Format = options.FolderFormat.peft,
+    base: options.Base = None,
+    exact: options.Exact = False,
+    overwrite: options.Overwrite = False,
+    json_output: options.Json = False,
+) -> None:
+    """Write an adapter in another format, or in the portable profile that every runtime reads.
+
+    \b
+    lora-gen convert rslora-adapter portable-adapter
+    lora-gen convert my-sd-lora.safetensors folder --to diffusers --base my-sd-base
+    """
+    require_free(out, overwrite=overwrite)
+    quiet_libraries()
+    from lora_gen.adapter.base_model import BaseModelSpec
+    from lora_gen.adapter.io import load_adapter, save_adapter
+
+    spec = None if base is None else BaseModelSpec.from_config(base)
+    loaded = load_adapter(adapter, base=spec)
+    save_adapter(loaded, out, format=to.value, base=spec, exact=exact, overwrite=overwrite)
+    if json_output:
+        print_json({"folder": str(out), "format": to.value, "modules": len(loaded.pairs)})
+    else:
+        console().print(f"Saved {printable(str(out))} as {to.value}: {len(loaded.pairs)} modules.")

@@ -1,0 +1,59 @@
+"""`lora-gen evaluate`: report.json and report.md for a generator on a zoo's splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_gen.cli import options
+from lora_gen.cli.common import console, print_json, printable, quiet_libraries, require_free
+
+ZooFolder = Annotated[
+    Path | None, typer.Option("--zoo", help="Zoo folder. Default: the embedded one.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for report.json and report.md.")]
+Tasks = Annotated[
+    int | None, typer.Option("--tasks", min=1, help="Tasks a split at most. Default: all of them.")
+]
+Seeds = Annotated[
+    int, typer.Option("--seeds", min=1, max=64, help="Seeds to average over; none is picked.")
+]
+
+
+def evaluate(
+    *,
+    zoo: ZooFolder = None,
+    generator: options.Generator = None,
+    base: options.Base = "tiny_lm",
+    out: Out = Path("report"),
+    tasks: Tasks = None,
+    seeds: Seeds = 3,
+    overwrite: options.Overwrite = False,
+    json_output: options.Json = False,
+) -> None:
+    """Measure a generator against its base, the oracle adapters and simpler ways, on every split.
+
+    \b
+    lora-gen evaluate --out report
+    lora-gen evaluate --zoo my-zoo --generator my-generator --tasks 20 --seeds 1 --json
+    """
+    require_free(out, overwrite=overwrite)
+    quiet_libraries()
+    from lora_gen.assets import asset_path, default_generator
+    from lora_gen.evaluation.run import evaluate as run
+
+    report = run(
+        zoo=zoo or asset_path("tiny_lm", "zoo"),
+        generator=generator or default_generator(),
+        base=base,
+        out=out,
+        tasks=tasks,
+        seeds=seeds,
+    )
+    if json_output:
+        print_json(report)
+    else:
+        console().print((out / "report.md").read_text(encoding="utf-8"))
+        console().print(f"Saved {printable(str(out))}: report.json, report.md.")

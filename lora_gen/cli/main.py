@@ -1,0 +1,53 @@
+"""The command `lora-gen`: the table of its verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lora_gen.cli.apply import apply
+from lora_gen.cli.common import handled
+from lora_gen.cli.convert import convert
+from lora_gen.cli.evaluate import evaluate
+from lora_gen.cli.generate import generate
+from lora_gen.cli.inspect import inspect
+from lora_gen.cli.zoo import zoo_app
+
+app = typer.Typer(
+    name="lora-gen",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (generate, apply, inspect, convert, evaluate):
+    app.command(verb.__name__)(handled(verb))
+app.add_typer(zoo_app, name="zoo")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from lora_gen import __version__
+
+        typer.echo(f"lora-gen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Describe a task, get a LoRA adapter.
+
+    \b
+    lora-gen generate "keep only the digits" --out digits --try "(415) 555-0132"
+    lora-gen apply digits "+44 20 7946 0958"
+    lora-gen doctor digits
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
