@@ -18,20 +18,14 @@ DAMAGED = 1
 _SHOWN_ID = 12
 _INFO_KEYS = ("prompts", "examples", "seed", "steps", "accuracy", "extra")
 
-zoo_app = typer.Typer(help="Keep adapters with what they do: add, list, show, verify, remove.")
+zoo_app = typer.Typer(
+    no_args_is_help=True,
+    help="Keep adapters with what they do: a folder of adapters under their content's hash, and a "
+    "catalog that says what each one is for.",
+)
 
 ZooFolder = Annotated[Path, typer.Argument(metavar="ZOO", help="Folder of the zoo.")]
 EntryId = Annotated[str, typer.Argument(metavar="ID", help="Id, or the first digits of one.")]
-
-
-@zoo_app.callback(invoke_without_command=True)
-def _zoo(context: typer.Context) -> None:
-    """Keep adapters with what they do.
-
-    A zoo is a folder: adapters under their content's hash, and a catalog of what each one does.
-    """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @zoo_app.command("add")

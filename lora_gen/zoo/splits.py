@@ -135,7 +135,9 @@ def load_splits(path: Path | str) -> SplitAssignment:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         seed, grouped = content["seed"], content["splits"]
-        listed = [(str(name), require_split(split)) for split in grouped for name in grouped[split]]
+        listed = [
+            (str(name), split) for split in map(require_split, grouped) for name in grouped[split]
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ZooError(
             f"`{path}` is not a split file ({error}). Write one with `save_splits`."

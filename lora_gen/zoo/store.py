@@ -172,10 +172,14 @@ class Zoo:
         from lora_gen.zoo import content
 
         entry = self.get(entry_id)
+        if not self.folders.has(entry_id):
+            self.get(entry_id)  # removed while we read: then the message says that
+            folder = self.folders.path_of(entry_id)
+            raise ZooError(f"`{entry_id}` has lost its folder `{folder}`. Add the adapter again.")
         try:
             adapter = content.read(self.folders.path_of(entry_id), entry_id)
         except ZooError:
-            self.get(entry_id)  # removed while we read: then the message says that
+            self.get(entry_id)
             raise
         if adapter.base != entry.base:
             raise ZooError(
@@ -323,12 +327,13 @@ def _make_folders(folder: Path) -> None:
         ZooError: There are adapters without a catalog, or the disk refused.
     """
     adapters = folder / ADAPTERS_NAME
-    if (folder / CATALOG_NAME).is_file():
+    catalog = folder / CATALOG_NAME
+    if catalog.is_file() and catalog.stat().st_size:
         return
     if adapters.is_dir() and any(adapters.iterdir()):
         raise ZooError(
-            f"`{folder}` has adapters, but no `{CATALOG_NAME}`. Restore it from a copy, or choose "
-            "another folder."
+            f"`{folder}` has adapters, but no `{CATALOG_NAME}` with content. Restore it from a "
+            "copy, or choose another folder."
         )
     try:
         adapters.mkdir(parents=True, exist_ok=True)
