@@ -29,7 +29,7 @@ def _permutation(length: int, seed: int, epoch: int) -> Tensor:
 def batch_positions(index: int, *, batch_size: int, length: int, seed: int) -> Tensor:
     """Positions of the examples in micro-batch `index`; each epoch is a fresh permutation.
 
-    No example is dropped: a batch may straddle two epochs, or hold several when `length < batch_size`.
+    No example is dropped: a batch may straddle two epochs, or hold several epochs of a short one.
 
     Args:
         index: Number of the micro-batch in the whole run.

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -150,7 +151,7 @@ def _check(
         )
         nested = _section_class(hints[key])
         if nested is None or (value is None and type(None) in get_args(hints[key])):
-            _check_scalar(value, hints[key], path)
+            _check_value(value, hints[key], path)
             continue
         require(
             isinstance(value, dict),
@@ -167,14 +168,34 @@ def _check(
         )
 
 
-def _check_scalar(value: Any, hint: Any, path: str) -> None:
-    """Refuse what OmegaConf would convert in silence, such as a number for a text."""
-    if hint not in _SCALARS:
-        return
-    name, types = _SCALARS[hint]
-    fits = isinstance(value, types) and (hint is bool or not isinstance(value, bool))
-    advice = " Put it in quotes." if hint is str and isinstance(value, bool | int | float) else ""
-    require(fits, f"`{path}` must be {name}, but is {value!r} ({type(value).__name__}).{advice}")
+def _check_value(value: Any, hint: Any, path: str) -> None:
+    """Refuse what OmegaConf would convert in silence, or report without the path."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in options:
+            return
+        options = tuple(o for o in options if o is not NoneType)
+        if len(options) == 1:
+            _check_value(value, options[0], path)
+    elif origin is Literal:
+        names = ", ".join(map(repr, options))
+        require(value in options, f"`{path}` must be one of {names}, but is {_shown(value)}.")
+    elif origin in (tuple, list):
+        count = 0 if origin is list or options[-1] is Ellipsis else len(options)
+        wanted = f"a list of {count} values" if count else "a list"
+        fits = isinstance(value, list | tuple) and len(value) == (count or len(value))
+        require(fits, f"`{path}` must be {wanted}, but is {_shown(value)}.")
+        for index, item in enumerate(value):
+            _check_value(item, options[index if count else 0], f"{path}[{index}]")
+    elif hint in _SCALARS:
+        name, types = _SCALARS[hint]
+        fits = isinstance(value, types) and (hint is bool or not isinstance(value, bool))
+        advice = " Put it in quotes." if hint is str else ""
+        require(fits, f"`{path}` must be {name}, but is {_shown(value)}.{advice}")
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"
 
 
 def _nearest(path: str, known: Sequence[str]) -> str:
