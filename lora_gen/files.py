@@ -1,7 +1,8 @@
-"""Durable writes: a file or a folder is the old one or the new one, never half, whatever dies in between.
+"""Durable writes: a file or a folder is the old one or the new one, never half.
 
-A file is written beside its final name, synced, renamed, and its folder synced. A folder is filled under a temporary
-name, its `manifest.json` (name, size and sha256 of every file) is written last, and one rename publishes it.
+A file is written beside its final name, synced, renamed, and its folder synced. A folder is filled
+under a temporary name, its `manifest.json` (name, size and sha256 of every file) is written last,
+and one rename publishes it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
-    """Write indented JSON with sorted keys durably, as `atomic_write_bytes`; NaN and infinity are a `ValueError`."""
+    """Write indented JSON with sorted keys, as `atomic_write_bytes`; NaN is a `ValueError`."""
     atomic_write_bytes(path, _json_bytes(value))
 
 
@@ -113,11 +114,12 @@ def publish_folder(
     parents: Sequence[str] = (),
     schema: int = _MANIFEST_SCHEMA,
 ) -> Iterator[Path]:
-    """A temporary folder to fill; leaving the block without an error publishes it under its final name.
+    """A temporary folder to fill; leaving the block without error publishes it as `final`.
 
     Args:
         final: Name to publish; its parent folder is created when missing.
-        overwrite: Swap an existing folder of ours for the new one, which is durable before the old one goes.
+        overwrite: Swap an existing folder of ours for the new one, which is durable before the old
+            one goes.
         parents: Ids that the manifest records as what this folder was made from.
         schema: Number of the manifest's schema.
 
@@ -125,7 +127,8 @@ def publish_folder(
         The temporary folder, in the same parent.
 
     Raises:
-        OutputPathError: The output exists and `overwrite` is off, or it is not a folder that we wrote.
+        OutputPathError: The output exists and `overwrite` is off, or it is not a folder that we
+            wrote.
         StorageError: The disk refused; the previous state is untouched.
     """
     _require_replaceable(final, overwrite)
@@ -154,7 +157,8 @@ def verify_manifest(
         error: Error class to raise, the caller's own.
 
     Raises:
-        LoraGenError: (as `error`) No manifest, a listed file missing or changed, or a file that is not listed.
+        LoraGenError: (as `error`) No manifest, a listed file missing or changed, or a file that is
+            not listed.
     """
     manifest = read_json(folder / MANIFEST_NAME, error=error)
     listed = manifest.get("files")
@@ -211,7 +215,8 @@ def _write_synced(path: Path, data: bytes) -> None:
 def _storage_error(path: Path, error: OSError) -> StorageError:
     reason = error.strerror or str(error)
     return StorageError(
-        f"`{path}` could not be written ({reason}). Nothing was changed; free space or choose another folder."
+        f"`{path}` could not be written ({reason}). Nothing was changed; free space or choose "
+        "another folder."
     )
 
 
@@ -269,7 +274,8 @@ def _require_replaceable(final: Path, overwrite: bool) -> None:
         )
     if any(final.iterdir()) and not any((final / name).is_file() for name in _OURS):
         raise OutputPathError(
-            f"`{final}` has no `{MANIFEST_NAME}` or `adapter_config.json`, so it is not an adapter of ours to "
+            f"`{final}` has no `{MANIFEST_NAME}` or `adapter_config.json`, so it is not an adapter "
+            "of ours to "
             "overwrite. Choose another output."
         )
 

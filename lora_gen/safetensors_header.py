@@ -1,8 +1,9 @@
 """Our own strict reader and writer of safetensors bytes; it runs before any library sees a file.
 
-The format's library accepts duplicate keys, hostile names and absurd shapes, reads headers of 100 MB, and writes
-metadata in random order. Here a file is either exactly the specification, within `Limits`, or refused. Files are read,
-never memory-mapped: a file that another process cuts short then cannot end this one.
+The format's library accepts duplicate keys, hostile names and absurd shapes, reads headers of 100
+MB, and writes metadata in random order. Here a file is either exactly the specification, within
+`Limits`, or refused. Files are read, never memory-mapped: a file that another process cuts short
+then cannot end this one.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ _HINTS: tuple[tuple[bytes, str], ...] = (
     ),
     (
         b"PK\x03\x04",
-        "this is a zip archive, perhaps a PyTorch pickle: it is never opened; convert it to safetensors",
+        "this is a zip archive, perhaps a PyTorch pickle: it is never opened; convert it to "
+        "safetensors",
     ),
     (b"\x80\x02", "this is a Python pickle: it is never opened; convert it to safetensors"),
     (b"\x80\x03", "this is a Python pickle: it is never opened; convert it to safetensors"),
@@ -131,7 +133,7 @@ def read_tensors(
 def serialize_tensors(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """A safetensors file as bytes: widest dtype first, then by name, so equal content gives equal bytes.
+    """A safetensors file as bytes, sorted so that equal content gives equal bytes.
 
     Raises:
         AdapterFormatError: A tensor has a dtype that the format, or we, do not read.
@@ -255,7 +257,8 @@ def _check_tensor(name: str, entry: Any, limits: Limits) -> TensorInfo:
         or ".." in name
     ):
         raise AdapterFormatError(
-            f"{shown} is not a tensor name; names have 1 to {limits.name_bytes} letters, digits or `_.-/`, no `..`."
+            f"{shown} is not a tensor name; names have 1 to {limits.name_bytes} letters, digits or "
+            "`_.-/`, no `..`."
         )
     if not isinstance(entry, dict) or set(entry) != _TENSOR_KEYS:
         raise AdapterFormatError(
@@ -264,7 +267,8 @@ def _check_tensor(name: str, entry: Any, limits: Limits) -> TensorInfo:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise AdapterFormatError(
-            f"{shown} has dtype {printable(str(dtype))}; readable are {', '.join(DTYPE_BYTES)}. Convert it first."
+            f"{shown} has dtype {printable(str(dtype))}; readable are {', '.join(DTYPE_BYTES)}. "
+            "Convert it first."
         )
     if not isinstance(shape, list) or not all(_is_size(size) for size in shape):
         raise AdapterFormatError(

@@ -1,4 +1,4 @@
-"""Limits on what is read from outside, and JSON parsed as data: bounded, without duplicate keys, NaN or infinity."""
+"""Limits on what is read from outside, and JSON parsed as data only."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """A name from outside in back-quotes: control and non-ASCII characters escaped, cut to `limit` characters."""
+    """A name from outside in back-quotes, escaped to ASCII and cut to `limit` characters."""
     escaped = text.encode("unicode_escape", "backslashreplace").decode("ascii")
     return f"`{escaped if len(escaped) <= limit else escaped[: limit - 1] + '…'}`"
 
@@ -113,8 +113,8 @@ def parse_json(
         error: Error class to raise.
 
     Raises:
-        LoraGenError: (as `error`) Not UTF-8, not JSON, a duplicate key, a number that is not finite, or nested too
-            deep.
+        LoraGenError: (as `error`) Not UTF-8, not JSON, a duplicate key, a number that is not
+            finite, or nested too deep.
     """
     if data.startswith(b"\xef\xbb\xbf"):
         raise error(f"{subject} begins with a byte-order mark. Save it as plain UTF-8.")

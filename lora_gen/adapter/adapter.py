@@ -16,8 +16,8 @@ from lora_gen.errors import AdapterMismatchError, AdapterValueError
 class LoraPair:
     """The two factors of one module's update, `delta = scaling * B @ A`.
 
-    A linear module (`nn.Linear`, GPT-2's `Conv1D`) has `lora_a` (R, in) and `lora_b` (out, R); a `Conv2d` has
-    `lora_a` (R, in, kh, kw) and `lora_b` (out, R, 1, 1), PEFT's shapes.
+    A linear module (`nn.Linear`, GPT-2's `Conv1D`) has `lora_a` (R, in) and `lora_b` (out, R); a
+    `Conv2d` has `lora_a` (R, in, kh, kw) and `lora_b` (out, R, 1, 1), PEFT's shapes.
 
     Raises:
         AdapterMismatchError: The factors do not share a rank, or their dimensions are not PEFT's.
@@ -27,18 +27,20 @@ class LoraPair:
     lora_b: Tensor
     scaling: float = 1.0
     is_embedding: bool = False
-    """Whether the module is an `nn.Embedding`: A (R, vocabulary), B (width, R), delta the transpose of theirs."""
+    """Whether the module is an `nn.Embedding`: A (R, vocabulary), B (width, R), transposed."""
 
     def __post_init__(self) -> None:
         a_shape, b_shape = tuple(self.lora_a.shape), tuple(self.lora_b.shape)
         if len(a_shape) not in (2, 4) or len(a_shape) != len(b_shape):
             raise AdapterMismatchError(
-                f"`lora_A` has shape {a_shape} and `lora_B` {b_shape}; both must have 2 dimensions (linear) "
+                f"`lora_A` has shape {a_shape} and `lora_B` {b_shape}; both must have 2 dimensions "
+                "(linear) "
                 "or both 4 (Conv2d)."
             )
         if a_shape[0] != b_shape[1]:
             raise AdapterMismatchError(
-                f"`lora_A` has rank {a_shape[0]}, but `lora_B` has rank {b_shape[1]}. They must share one rank."
+                f"`lora_A` has rank {a_shape[0]}, but `lora_B` has rank {b_shape[1]}. They must "
+                "share one rank."
             )
 
     @property
@@ -84,8 +86,8 @@ class LoraPair:
 class Adapter:
     """One LoRA for one base: module path -> pair, in sorted order.
 
-    Module paths are those of the base's `named_modules()`; for a Diffusers base they begin with the component
-    (`unet.`, `text_encoder.`).
+    Module paths are those of the base's `named_modules()`; for a Diffusers base they begin with the
+    component (`unet.`, `text_encoder.`).
     """
 
     pairs: Mapping[str, LoraPair]
@@ -112,13 +114,15 @@ def require_finite(adapter: Adapter) -> None:
     """Check every factor.
 
     Raises:
-        AdapterValueError: A factor holds NaN or infinity; the message names the tensor and the count.
+        AdapterValueError: A factor holds NaN or infinity; the message names the tensor and the
+            count.
     """
     for name, pair in adapter.pairs.items():
         for side, tensor in (("lora_A", pair.lora_a), ("lora_B", pair.lora_b)):
             bad = int((~torch.isfinite(tensor)).sum())
             if bad:
                 raise AdapterValueError(
-                    f"`{name}.{side}` has {bad} values of {tensor.numel()} that are NaN or infinite. "
+                    f"`{name}.{side}` has {bad} values of {tensor.numel()} that are NaN or "
+                    "infinite. "
                     "Every value must be finite; train or export the adapter again."
                 )

@@ -1,16 +1,16 @@
-"""What an adapter has to know of its base: which modules it has, and their shapes. No weights are ever read."""
+"""What an adapter has to know of its base: its modules and their shapes, never its weights."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from lora_gen.errors import BaseModelError
+from lora_gen.errors import AdapterMismatchError, BaseModelError
 
 ModuleType = Literal["linear", "conv1d", "conv2d"]
 BaseKind = Literal["transformers", "diffusers"]
@@ -18,13 +18,16 @@ BaseKind = Literal["transformers", "diffusers"]
 EMBEDDED_BASES: Mapping[str, str] = {"tiny_lm": "assets/tiny_lm/base"}
 """Ids of the bases inside this package, which are not on the hub, and their folders."""
 
+COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
+"""Parts of a Diffusers pipeline that LoRA adapts; their module paths begin with these names."""
+
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _ATTENTION = re.compile(r".*(attn|attention)\d*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleShape:
-    """One module that LoRA can adapt: an `nn.Linear`, a GPT-2 `Conv1D`, or an ungrouped `Conv2d`."""
+    """A module that LoRA can adapt: an `nn.Linear`, GPT-2's `Conv1D`, or an ungrouped `Conv2d`."""
 
     type: ModuleType
     out_features: int
@@ -79,7 +82,8 @@ class BaseModelSpec:
         """The spec of a base, built on the meta device.
 
         Args:
-            source: Embedded id, folder (Transformers or Diffusers), hub id, or a Transformers config object.
+            source: Embedded id, folder (Transformers or Diffusers), hub id, or a Transformers
+                config object.
             id: Name to record; by default the source's own.
             revision: Commit of a hub id.
 
@@ -139,8 +143,8 @@ def select_targets(spec: BaseModelSpec, target: str | Sequence[str]) -> tuple[st
 
     Args:
         spec: The base.
-        target: `all-linear` (PEFT's meaning: every linear module but the output head), `attention` or `mlp` (their
-            share of it), or suffixes of module paths.
+        target: `all-linear` (PEFT's meaning: every linear module but the output head), `attention`
+            or `mlp` (their share of it), or suffixes of module paths.
 
     Raises:
         BaseModelError: A name selects nothing.
@@ -184,6 +188,28 @@ def select_targets(spec: BaseModelSpec, target: str | Sequence[str]) -> tuple[st
 def matches_suffix(module: str, suffix: str) -> bool:
     """PEFT's rule for a listed target: the whole path, or its end behind a dot."""
     return module == suffix or module.endswith(f".{suffix}")
+
+
+def shortest_suffixes(modules: Collection[str], known: Collection[str]) -> list[str]:
+    """Suffixes that select exactly `modules` among `known`; full paths when nothing is known.
+
+    Raises:
+        AdapterMismatchError: A path is the end of a path that must not be selected.
+    """
+    wanted, others = set(modules), set(known) - set(modules)
+    suffixes: set[str] = set()
+    for module in sorted(wanted):
+        parts = module.split(".")
+        candidates = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        fitting = (c for c in candidates if not any(matches_suffix(other, c) for other in others))
+        chosen = next(fitting, None) if known else module
+        if chosen is None:
+            raise AdapterMismatchError(
+                f"`{module}` cannot be targeted alone: another module's path ends with "
+                "it. Adapt both."
+            )
+        suffixes.add(chosen)
+    return sorted(suffixes)
 
 
 def resolve_base(id: str, *, revision: str | None = None, local_files_only: bool = False) -> Path:
@@ -237,7 +263,8 @@ def require_hub_id(id: str) -> None:
 def unavailable_base(id: str) -> BaseModelError:
     """The error for a base that neither disk, cache nor hub can give."""
     return BaseModelError(
-        f"The base `{id}` is not a local folder, not in the hub's cache, and could not be downloaded. "
+        f"The base `{id}` is not a local folder, not in the hub's cache, and could not be "
+        "downloaded. "
         "Check the name and the network, or pass a folder."
     )
 

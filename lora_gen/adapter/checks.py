@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 
 import torch
 
@@ -35,7 +36,8 @@ def require_base_fit(adapter: Adapter, base: BaseModelSpec) -> None:
         wanted = shape.factor_shapes(pair.rank)
         if found != wanted:
             raise AdapterMismatchError(
-                f"{printable(name)} has lora_A {found[0]} and lora_B {found[1]}, but the base `{base.id}` needs "
+                f"{printable(name)} has lora_A {found[0]} and lora_B {found[1]}, but the base "
+                f"`{base.id}` needs "
                 f"{wanted[0]} and {wanted[1]}. Name the base that the adapter was made for."
             )
 
@@ -44,7 +46,7 @@ def delta_norm(lora_a: torch.Tensor, lora_b: torch.Tensor, scaling: float) -> fl
     """Frobenius norm of scaling * B @ A, from r-by-r Gram matrices of A (R, in) and B (out, R)."""
     a_RI, b_OR = lora_a.double(), lora_b.double()
     squared = float(((a_RI @ a_RI.mT) * (b_OR.mT @ b_OR)).sum())
-    return abs(scaling) * max(squared, 0.0) ** 0.5
+    return abs(scaling) * math.sqrt(squared) if squared > 0 else squared
 
 
 def require_sane_delta(adapter: Adapter, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -57,6 +59,7 @@ def require_sane_delta(adapter: Adapter, limits: Limits = DEFAULT_LIMITS) -> Non
         norm = delta_norm(*pair.matrices(), pair.scaling)
         if not norm <= limits.delta_norm:
             raise AdapterValueError(
-                f"{printable(name)} has a delta weight of norm {norm:.3g}, and at most {limits.delta_norm:.3g} is "
+                f"{printable(name)} has a delta weight of norm {norm:.3g}, and at most "
+                f"{limits.delta_norm:.3g} is "
                 "read. Its values are damaged; export the adapter again."
             )

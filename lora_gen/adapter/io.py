@@ -38,7 +38,8 @@ def load_adapter(
         limits: Bounds on what is read.
 
     Raises:
-        LoraGenError: One of the adapter errors; the sentence names the file, field or tensor and the next step.
+        LoraGenError: One of the adapter errors; the sentence names the file, field or tensor and
+            the next step.
     """
     path = Path(path)
     kind, source = recognize(path, limits)
@@ -87,7 +88,8 @@ def save_adapter(
         The folder.
 
     Raises:
-        LoraGenError: The adapter cannot be written in this format, the output exists, or the disk refused.
+        LoraGenError: The adapter cannot be written in this format, the output exists, or the disk
+            refused.
     """
     folder = Path(folder)
     options: dict[str, Any] = {
@@ -162,7 +164,8 @@ def _require_no_pickle(folder: Path) -> None:
     )
     if pickle is not None:
         raise UnsafeFileError(
-            f"`{folder}` has only `{pickle.name}`, which may be a pickle and is never opened. Convert it to safetensors."
+            f"`{folder}` has only `{pickle.name}`, which may be a pickle and is never opened. "
+            "Convert it to safetensors."
         )
 
 
@@ -177,7 +180,8 @@ def _recognize_file(path: Path, limits: Limits) -> AdapterFormat:
         return "diffusers"
     if any(".lora_A" in name for name in header.tensors):
         raise AdapterFormatError(
-            f"`{path.name}` has PEFT keys, but no `{CONFIG_NAME}` beside it tells its scaling. Pass the whole folder."
+            f"`{path.name}` has PEFT keys, but no `{CONFIG_NAME}` beside it tells its scaling. "
+            "Pass the whole folder."
         )
     raise AdapterFormatError(
         f"`{path.name}` has no keys of PEFT, Diffusers or kohya. It is not a LoRA file."

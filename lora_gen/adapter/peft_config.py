@@ -1,7 +1,7 @@
-"""Door to PEFT's `adapter_config.json`: which fields exist, which we represent, and which are refused by name.
+"""Door to PEFT's `adapter_config.json`: its fields, those we represent, those refused by name.
 
-The file is data from outside. No pattern in it is ever compiled, nothing it names is imported, and the shapes come from
-the tensors; the config only has to agree with them.
+The file is data from outside. No pattern in it is ever compiled, nothing it names is imported, and
+the shapes come from the tensors; the config only has to agree with them.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ DEFAULT_FIELDS: Mapping[str, Any] = {
     "use_rslora": False,
     "velora_config": None,
 }
-"""All serialized `LoraConfig` fields with what we write when nothing else is said. Importing PEFT would cost seconds."""
+"""All serialized `LoraConfig` fields and our defaults; importing PEFT would cost seconds."""
 
 _REFUSED: Mapping[str, str] = {
-    "use_dora": "DoRA's magnitudes are not a LoRA update: merge it, or extract a LoRA with PEFT's `save_as_lora`",
+    "use_dora": "DoRA is no plain LoRA: extract a LoRA with PEFT's `save_as_lora`",
     "modules_to_save": "full modules are no LoRA update: train without `modules_to_save`",
     "target_parameters": "MoE expert parameters are not supported: train on dense modules",
     "lora_bias": "a bias on B is no LoRA update: train with `lora_bias=False`",
-    "trainable_token_indices": "trained tokens are no LoRA update: train without `trainable_token_indices`",
+    "trainable_token_indices": "trained tokens are no LoRA update: train without them",
     "layer_replication": "replicated layers change the base: train without `layer_replication`",
     "use_qalora": "QA-LoRA pools its input: train with plain LoRA",
     "use_bdlora": "block-diagonal factors are not supported: train with plain LoRA",
     "alora_invocation_tokens": "activated LoRA depends on the input: train with plain LoRA",
     "arrow_config": "a router over adapters is not one adapter: pass one of its members",
-    "kasa_config": "KaSA's singular values are no plain LoRA: extract a LoRA with PEFT's `save_as_lora`",
+    "kasa_config": "KaSA is no plain LoRA: extract a LoRA with PEFT's `save_as_lora`",
     "velora_config": "VeLoRA changes the module's input: train with plain LoRA",
     "monteclora_config": "MonteCLoRA samples its factors: train with plain LoRA",
 }
@@ -102,7 +102,7 @@ class PeftConfig:
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
     target_modules: tuple[str, ...] | None = None
-    """Literal suffixes; None when the config has a pattern or a keyword, which only the tensors can resolve."""
+    """Literal suffixes; None for a pattern or keyword, which only the tensors can resolve."""
 
     all_linear: bool = False
     """Whether the config says `all-linear`."""
@@ -170,7 +170,8 @@ def build_config(
     """The full `adapter_config.json` of a plain LoRA.
 
     Args:
-        pairs: Module path -> (rank, alpha); the most frequent values become the defaults, others patterns.
+        pairs: Module path -> (rank, alpha); the most frequent values become the defaults, others
+            patterns.
         target_modules: Literal suffixes.
         fan_in_fan_out: Whether the modules are GPT-2's `Conv1D`.
         base: Base id.
@@ -223,12 +224,14 @@ def _refuse_code(config: Mapping[str, Any]) -> None:
         library = mapping.get("parent_library") if isinstance(mapping, dict) else None
         if not isinstance(library, str) or library.split(".")[0] not in _TRUSTED_LIBRARIES:
             raise UnsafeFileError(
-                f"`auto_mapping` names the library {printable(str(library))}, which a loader would import; allowed "
+                f"`auto_mapping` names the library {printable(str(library))}, which a loader would "
+                "import; allowed "
                 f"are {', '.join(_TRUSTED_LIBRARIES)}. Remove the field if you trust the adapter."
             )
     if config.get("megatron_config") or config.get("megatron_core") not in (None, "megatron.core"):
         raise UnsafeFileError(
-            f"`megatron_core` is {printable(str(config.get('megatron_core')))}, which a loader would import. "
+            f"`megatron_core` is {printable(str(config.get('megatron_core')))}, which a loader "
+            "would import. "
             "Remove `megatron_config` and `megatron_core` if you trust the adapter."
         )
 
@@ -237,7 +240,8 @@ def _refuse_unsupported(config: Mapping[str, Any]) -> None:
     kind = config.get("peft_type")
     if kind != "LORA":
         raise AdapterConfigError(
-            f"`peft_type` is {printable(str(kind))}; supported is `LORA`. Convert it with PEFT's `save_as_lora`."
+            f"`peft_type` is {printable(str(kind))}; supported is `LORA`. Convert it with PEFT's "
+            "`save_as_lora`."
         )
     for name, advice in _REFUSED.items():
         if config.get(name):
@@ -250,7 +254,8 @@ def _refuse_unsupported(config: Mapping[str, Any]) -> None:
     init = str(config.get("init_lora_weights", True)).lower()
     if init.startswith(_BASE_CHANGING_INITS):
         raise AdapterConfigError(
-            f"`init_lora_weights` is {printable(init)}, which changes the base's own weights. Save it again with "
+            f"`init_lora_weights` is {printable(init)}, which changes the base's own weights. Save "
+            "it again with "
             "PEFT's `path_initial_model_for_weight_conversion`."
         )
 
@@ -279,7 +284,8 @@ def _rank(value: Any, name: str, limits: Limits) -> int:
         )
     if not 1 <= value <= limits.rank:
         raise AdapterLimitError(
-            f"`{name}` is {printable(str(value))}, and must be a whole number from 1 to {limits.rank}."
+            f"`{name}` is {printable(str(value))}, and must be a whole number from 1 to "
+            f"{limits.rank}."
         )
     return value
 
@@ -305,7 +311,8 @@ def _pattern(config: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
     for key in pattern:
         if not _LITERAL.fullmatch(key):
             raise AdapterConfigError(
-                f"`{name}` has the key {printable(key)}; only literal module names are read, never patterns. "
+                f"`{name}` has the key {printable(key)}; only literal module names are read, never "
+                "patterns. "
                 "Write the module names out."
             )
     return [(key.replace("\\.", "."), value) for key, value in pattern.items()]
@@ -319,6 +326,7 @@ def _targets(targets: Any) -> tuple[str, ...] | None:
     for target in targets:
         if not _LITERAL.fullmatch(target):
             raise AdapterConfigError(
-                f"`target_modules` lists {printable(target)}, and may list only literal module names."
+                f"`target_modules` lists {printable(target)}, and may list only literal module "
+                "names."
             )
     return tuple(targets)

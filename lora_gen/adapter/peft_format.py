@@ -1,15 +1,15 @@
 """Door to PEFT folders: `adapter_config.json` and `adapter_model.safetensors`, in and out.
 
-What is read is checked against itself and, when given, against the base; a key that is missing or unexpected is an
-error, where PEFT stays silent. What is written is read back before it is published.
+What is read is checked against itself and, when given, against the base; a key that is missing or
+unexpected is an error, where PEFT stays silent. What is written is read back before it is
+published.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter, LoraPair, require_finite
-from lora_gen.adapter.base_model import BaseModelSpec, matches_suffix, select_targets
+from lora_gen.adapter.base_model import (
+    COMPONENTS,
+    BaseModelSpec,
+    matches_suffix,
+    select_targets,
+    shortest_suffixes,
+)
 from lora_gen.adapter.checks import require_base_fit, require_sane_delta
 from lora_gen.adapter.peft_config import (
     CONFIG_NAME,
@@ -26,13 +32,11 @@ from lora_gen.adapter.peft_config import (
     build_config,
     parse_config,
 )
-from lora_gen.adapter.portable import to_portable
+from lora_gen.adapter.peft_keys import adapter_tensors, parse_key
+from lora_gen.adapter.profile import cast_factors, to_portable
 from lora_gen.errors import (
-    AdapterConfigError,
     AdapterFormatError,
-    AdapterLimitError,
     AdapterMismatchError,
-    AdapterValueError,
     StorageError,
     UnsafeFileError,
 )
@@ -42,34 +46,9 @@ from lora_gen.strict_json import DEFAULT_LIMITS, Limits, printable, read_json
 
 PROVENANCE_NAME = "lora_gen.json"
 CARD_NAME = "README.md"
-PREFIX = "base_model.model."
 
 _PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
-_KEY = re.compile(
-    r"(?P<module>.+)\.(?:lora_(?P<side>[AB])(?:\.(?!weight$)[A-Za-z0-9_-]+)?\.weight"
-    r"|lora_embedding_(?P<table>[AB])(?:\.[A-Za-z0-9_-]+)?)"
-)
-_REFUSED_KEYS: tuple[tuple[str, str], ...] = (
-    ("lora_magnitude_vector", "DoRA's magnitude: extract a LoRA with PEFT's `save_as_lora`"),
-    ("lora_B.bias", "a bias on B: train with `lora_bias=False`"),
-    ("base_layer.weight", "a weight of the base: save again with `save_embedding_layers=False`"),
-    ("token_adapter", "trained tokens: train without `trainable_token_indices`"),
-    (".experts.lora_", "a LoRA on MoE expert parameters: train on dense modules"),
-    ("hada_", "a LoHa factor: extract a LoRA with PEFT's `save_as_lora`"),
-    ("lokr_", "a LoKr factor: extract a LoRA with PEFT's `save_as_lora`"),
-    ("lora_down", "a kohya or Diffusers key: pass that file itself to `load_adapter`"),
-    ("lora.down", "a kohya or Diffusers key: pass that file itself to `load_adapter`"),
-)
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Factors:
-    """The tensors found for one module."""
-
-    lora_a: Tensor | None = None
-    lora_b: Tensor | None = None
-    is_embedding: bool = False
 
 
 def read_peft(
@@ -83,7 +62,8 @@ def read_peft(
 
     Args:
         folder: Has `adapter_config.json` and `adapter_model.safetensors`; nothing else is opened.
-        base: When given, every module must exist there with fitting shapes, and every targeted one be present.
+        base: When given, every module must exist there with fitting shapes, and every targeted one
+            be present.
         allow_embeddings: Accept LoRA on `nn.Embedding`, which few runtimes apply.
         limits: Bounds on the files.
 
@@ -96,7 +76,10 @@ def read_peft(
     factors = _group_factors(tensors, allow_embeddings)
     if not factors:
         raise AdapterFormatError(f"`{path.name}` holds no LoRA tensors. Export the adapter again.")
-    pairs = {name: _build_pair(name, found, config, limits) for name, found in factors.items()}
+    pairs = {
+        name: _build_pair(name, found, config, is_embedding)
+        for (name, is_embedding), found in factors.items()
+    }
     adapter = Adapter(
         pairs=pairs, base=config.base, base_revision=config.revision, task_type=config.task_type
     )
@@ -126,7 +109,8 @@ def require_weights(folder: Path) -> Path:
     pickle = next((name for name in _PICKLES if (folder / name).exists()), None)
     if pickle is not None:
         raise UnsafeFileError(
-            f"`{folder}` has only `{pickle}`, a pickle, which is never opened. Convert it to `{WEIGHTS_NAME}` where "
+            f"`{folder}` has only `{pickle}`, a pickle, which is never opened. Convert it to "
+            f"`{WEIGHTS_NAME}` where "
             "you trust it: load it with PEFT and call `save_pretrained`."
         )
     raise AdapterFormatError(
@@ -134,60 +118,48 @@ def require_weights(folder: Path) -> Path:
     )
 
 
-def _group_factors(tensors: Mapping[str, Tensor], allow_embeddings: bool) -> dict[str, _Factors]:
-    factors: dict[str, _Factors] = {}
+def _group_factors(
+    tensors: Mapping[str, Tensor], allow_embeddings: bool
+) -> dict[tuple[str, bool], dict[str, Tensor]]:
+    """(module path, is it an embedding) -> side -> tensor."""
+    factors: dict[tuple[str, bool], dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        match = _KEY.fullmatch(key.removeprefix(PREFIX))
-        refused = next((advice for part, advice in _REFUSED_KEYS if part in key), None)
-        if match is None or refused is not None:
-            reason = (
-                f"is {refused}"
-                if refused
-                else "is no LoRA factor, perhaps of a module saved in full"
-            )
-            raise AdapterConfigError(
-                f"{printable(key)} {reason}. Supported are lora_A and lora_B weights only."
-            )
-        if match["table"] and not allow_embeddings:
-            raise AdapterConfigError(
-                f"{printable(key)} adapts an embedding, which few runtimes apply. Pass `allow_embeddings=True` to "
-                "read it anyway."
-            )
+        module, side, is_embedding = parse_key(key, allow_embeddings)
         if tensor.dtype not in _FLOATS:
             raise AdapterFormatError(
-                f"{printable(key)} is {tensor.dtype}, and must be floating point."
+                f"{printable(key)} is {tensor.dtype}, and must be floating point. Convert it first."
             )
-        module, side = match["module"], match["side"] or match["table"]
-        found = factors.get(module, _Factors(is_embedding=bool(match["table"])))
-        field = "lora_a" if side == "A" else "lora_b"
-        if getattr(found, field) is not None or found.is_embedding != bool(match["table"]):
+        found = factors.setdefault((module, is_embedding), {})
+        if side in found or (module, not is_embedding) in factors:
             raise AdapterFormatError(
                 f"{printable(module)} has two lora_{side} tensors. Keep one adapter a file."
             )
-        factors[module] = replace(found, **{field: tensor})
+        found[side] = tensor
     return factors
 
 
-def _build_pair(module: str, found: _Factors, config: PeftConfig, limits: Limits) -> LoraPair:
+def _build_pair(
+    module: str, found: Mapping[str, Tensor], config: PeftConfig, is_embedding: bool
+) -> LoraPair:
     shown = printable(module)
-    if found.lora_a is None or found.lora_b is None:
-        missing, present = ("lora_A", "lora_B") if found.lora_a is None else ("lora_B", "lora_A")
+    if len(found) < 2:
+        present, missing = ("A", "B") if "A" in found else ("B", "A")
         raise AdapterMismatchError(
-            f"{shown} has {present} but no {missing}. Export the adapter again."
+            f"{shown} has lora_{present} but no lora_{missing}. Export the adapter again."
         )
     try:
         pair = LoraPair(
-            lora_a=found.lora_a,
-            lora_b=found.lora_b,
+            lora_a=found["A"],
+            lora_b=found["B"],
             scaling=config.scaling_of(module),
-            is_embedding=found.is_embedding,
+            is_embedding=is_embedding,
         )
     except AdapterMismatchError as error:
         raise AdapterMismatchError(f"{shown}: {error}") from error
-    if not 1 <= pair.rank <= limits.rank or pair.in_features == 0 or pair.out_features == 0:
-        raise AdapterLimitError(
-            f"{shown} has shapes {tuple(pair.lora_a.shape)} and {tuple(pair.lora_b.shape)}; the rank must be from 1 "
-            f"to {limits.rank} and no dimension empty."
+    if 0 in (pair.rank, pair.in_features, pair.out_features):
+        raise AdapterMismatchError(
+            f"{shown} has an empty dimension: lora_A {tuple(pair.lora_a.shape)}, lora_B "
+            f"{tuple(pair.lora_b.shape)}. Export the adapter again."
         )
     if pair.is_conv and tuple(pair.lora_b.shape[2:]) != (1, 1):
         raise AdapterMismatchError(
@@ -195,7 +167,8 @@ def _build_pair(module: str, found: _Factors, config: PeftConfig, limits: Limits
         )
     if pair.rank != config.rank_of(module):
         raise AdapterMismatchError(
-            f"{shown} has rank {pair.rank} in its tensors, but rank {config.rank_of(module)} in `{CONFIG_NAME}`. "
+            f"{shown} has rank {pair.rank} in its tensors, but rank {config.rank_of(module)} in "
+            f"`{CONFIG_NAME}`. "
             "Take config and tensors from the same export."
         )
     return pair
@@ -208,7 +181,8 @@ def _require_targets(adapter: Adapter, config: PeftConfig, base: BaseModelSpec |
         for name in adapter.pairs:
             if not any(matches_suffix(name, target) for target in targets):
                 raise AdapterMismatchError(
-                    f"{printable(name)} has tensors, but `target_modules` does not name it. Take config and tensors "
+                    f"{printable(name)} has tensors, but `target_modules` does not name it. Take "
+                    "config and tensors "
                     "from the same export."
                 )
     if base is None or config.narrowed or (targets is None and not config.all_linear):
@@ -221,7 +195,8 @@ def _require_targets(adapter: Adapter, config: PeftConfig, base: BaseModelSpec |
     missing = sorted(expected - set(adapter.pairs))
     if missing:
         raise AdapterMismatchError(
-            f"{printable(missing[0])} is named by `target_modules` but has no tensors ({len(missing)} of "
+            f"{printable(missing[0])} is named by `target_modules` but has no tensors "
+            f"({len(missing)} of "
             f"{len(expected)} modules are missing). The adapter is incomplete; export it again."
         )
 
@@ -244,7 +219,8 @@ def write_peft(
         folder: Output folder.
         base: The base; with it the config lists short suffixes that select exactly these modules.
         exact: Keep ranks and scalings with patterns, instead of the portable profile.
-        dtype: Dtype of the factors; by default their own (float64 becomes float32), so the delta weight is kept.
+        dtype: Dtype of the factors; by default their own (float64 becomes float32), so the delta
+            weight is kept.
         card: Text of `README.md`; by default a short one.
         provenance: Content of `lora_gen.json`.
         overwrite: Replace an adapter folder that exists.
@@ -260,6 +236,7 @@ def write_peft(
         raise AdapterMismatchError("The adapter has no modules, so there is nothing to write.")
     if base is not None:
         require_base_fit(adapter, base)
+        _require_single_model(adapter, base)
         adapter = replace(
             adapter, base=adapter.base or base.id, task_type=adapter.task_type or base.task_type
         )
@@ -268,12 +245,23 @@ def write_peft(
     adapter = cast_factors(adapter, dtype)
     config = _config_of(adapter, base)
     with publish_folder(folder, overwrite) as temp:
-        (temp / WEIGHTS_NAME).write_bytes(serialize_tensors(_tensors_of(adapter), {"format": "pt"}))
+        (temp / WEIGHTS_NAME).write_bytes(
+            serialize_tensors(adapter_tensors(adapter), {"format": "pt"})
+        )
         (temp / CONFIG_NAME).write_text(_json(config), encoding="utf-8")
         (temp / CARD_NAME).write_text(card or default_card(adapter), encoding="utf-8")
         if provenance is not None:
             (temp / PROVENANCE_NAME).write_text(_json(provenance), encoding="utf-8")
         _require_same(read_peft(temp, base=base, allow_embeddings=True), adapter)
+
+
+def _require_single_model(adapter: Adapter, base: BaseModelSpec) -> None:
+    first = next(iter(adapter.pairs)).split(".")[0]
+    if base.kind == "diffusers" and first in COMPONENTS:
+        raise AdapterMismatchError(
+            f"`{first}` is one of several models of `{base.id}`, and a PEFT folder adapts one. "
+            'Write it with `format="diffusers"`.'
+        )
 
 
 def default_card(adapter: Adapter) -> str:
@@ -296,38 +284,6 @@ def default_card(adapter: Adapter) -> str:
     return "\n".join(lines)
 
 
-def cast_factors(adapter: Adapter, dtype: torch.dtype | None) -> Adapter:
-    """The adapter with factors in `dtype`, contiguous on the CPU; None keeps them, but float64 becomes float32.
-
-    Raises:
-        AdapterValueError: A value overflows `dtype`.
-    """
-    pairs = {}
-    for name, pair in adapter.pairs.items():
-        own = torch.promote_types(pair.lora_a.dtype, pair.lora_b.dtype)
-        target = dtype or (torch.float32 if own == torch.float64 else own)
-        factors = {
-            side: getattr(pair, side).detach().to("cpu", target).contiguous()
-            for side in ("lora_a", "lora_b")
-        }
-        for side, tensor in factors.items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise AdapterValueError(
-                    f"`{name}.{side}` overflows {target}. Write it as bfloat16 or float32."
-                )
-        pairs[name] = replace(pair, **factors)
-    return replace(adapter, pairs=pairs)
-
-
-def _tensors_of(adapter: Adapter) -> dict[str, Tensor]:
-    tensors = {}
-    for name, pair in adapter.pairs.items():
-        middle, end = ("lora_embedding_", "") if pair.is_embedding else ("lora_", ".weight")
-        tensors[f"{PREFIX}{name}.{middle}A{end}"] = pair.lora_a
-        tensors[f"{PREFIX}{name}.{middle}B{end}"] = pair.lora_b
-    return tensors
-
-
 def _config_of(adapter: Adapter, base: BaseModelSpec | None) -> dict[str, Any]:
     known = base.modules if base is not None else {}
     types = {known[name].type for name in adapter.pairs if name in known}
@@ -340,27 +296,6 @@ def _config_of(adapter: Adapter, base: BaseModelSpec | None) -> dict[str, Any]:
         revision=adapter.base_revision,
         task_type=adapter.task_type,
     )
-
-
-def shortest_suffixes(modules: Collection[str], known: Collection[str]) -> list[str]:
-    """Suffixes that select exactly `modules` among `known`; full paths when nothing is known.
-
-    Raises:
-        AdapterMismatchError: A path is the end of a path that must not be selected.
-    """
-    wanted, others = set(modules), set(known) - set(modules)
-    suffixes: set[str] = set()
-    for module in sorted(wanted):
-        parts = module.split(".")
-        candidates = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
-        fitting = (c for c in candidates if not any(matches_suffix(other, c) for other in others))
-        chosen = next(fitting, None) if known else module
-        if chosen is None:
-            raise AdapterMismatchError(
-                f"{printable(module)} cannot be targeted alone: another module's path ends with it. Adapt both."
-            )
-        suffixes.add(chosen)
-    return sorted(suffixes)
 
 
 def _json(value: Mapping[str, Any]) -> str:
