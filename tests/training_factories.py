@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from training.tasks import TASKS
 from training.toy_task import ToyConfig, ToyTask
 
 ROOT = Path(__file__).parent.parent
+HANG_SECONDS = 300
+"""A child that takes longer hangs, even on a busy machine."""
 
 
 def toy_data(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -72,9 +77,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
-def start(*arguments: str, launcher: tuple[str, ...] = ("-m", "training")) -> subprocess.Popen[str]:
-    """`python -m training` in a child process with its own process group."""
-    return subprocess.Popen(
+@contextmanager
+def child(
+    *arguments: str, launcher: tuple[str, ...] = ("-m", "training")
+) -> Iterator[subprocess.Popen[str]]:
+    """`python -m training` in a process group of its own, which does not outlive the block."""
+    process = subprocess.Popen(
         [sys.executable, *launcher, *arguments],
         cwd=ROOT,
         env=environment(),
@@ -83,13 +91,24 @@ def start(*arguments: str, launcher: tuple[str, ...] = ("-m", "training")) -> su
         text=True,
         start_new_session=True,
     )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=HANG_SECONDS)
 
 
-def wait_for_step(child: subprocess.Popen[str], folder: Path, step: int) -> None:
-    """Return once the child's log shows `step`."""
-    deadline = time.monotonic() + 60
-    while not (folder / "metrics.jsonl").exists() or len(losses(folder)) < step:
-        assert child.poll() is None, child.stderr and child.stderr.read()
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a child said on stderr until it and its own children had closed it."""
+    return process.communicate(timeout=HANG_SECONDS)[1]
+
+
+def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> None:
+    """Return once the child's log shows `step`; 0 waits for the log itself."""
+    log, deadline = folder / "metrics.jsonl", time.monotonic() + HANG_SECONDS
+    while not log.exists() or len(losses(folder)) < step:
+        assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline, "the child does not train"
         time.sleep(0.02)
 

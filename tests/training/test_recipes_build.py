@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training_factories import ROOT, start
+from training_factories import ROOT, child, ended
 
 from training.metrics import read_metrics
 from training.recipe import load_recipe, parse_recipe
@@ -29,8 +29,8 @@ def test_recipe_opens_with_command_hardware_and_metric(path: Path) -> None:
 def test_smoke_recipe_reaches_its_metric(tmp_path: Path) -> None:
     recipe = "recipes/smoke/toy.yaml"
     launcher = ("-m", "accelerate.commands.launch", "--num_processes", "1", "-m", "training")
-    child = start(recipe, f"output_dir={tmp_path}", launcher=launcher)
-    assert child.communicate(timeout=100)[1].count("Wrote") == 1
-    assert child.returncode == 0
+    with child(recipe, f"output_dir={tmp_path}", launcher=launcher) as process:
+        assert ended(process).count("Wrote") == 1
+    assert process.returncode == 0
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["eval/mse"] <= 0.05
     assert (tmp_path / "final" / "model.safetensors").is_file()

@@ -1,0 +1,120 @@
+"""What behavior training reads: tasks with descriptions and input-output pairs, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lora_gen.codec.codec import AdapterCodec
+from lora_gen.conditioning.text import TextEncoder
+from lora_gen.errors import ConfigError
+from lora_gen.files import atomic_write_text
+from lora_gen.zoo.store import Zoo
+
+
+@dataclass(frozen=True, kw_only=True)
+class BehaviorRecord:
+    """One task: how people describe it, and what it does."""
+
+    task: str
+    split: str
+    descriptions: tuple[str, ...]
+    examples: tuple[tuple[str, str], ...]
+
+
+def write_behaviors(path: Path, records: Iterable[BehaviorRecord]) -> None:
+    """Write a behavior file."""
+    atomic_write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+
+def read_behaviors(path: Path, *, split: str | None = None) -> list[BehaviorRecord]:
+    """Records of a behavior file, those of one split if it is named.
+
+    Raises:
+        ConfigError: There is no file, a line is not a record, or the split is empty.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"`{path}` is not a file. Make the behavior file with the recipe's first command."
+        )
+    records = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            data = json.loads(line)
+            record = BehaviorRecord(
+                task=data["task"],
+                split=data["split"],
+                descriptions=tuple(data["descriptions"]),
+                examples=tuple((a, b) for a, b in data["examples"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"`{path}` line {number} is not a record with task, split, descriptions and examples ({error}). "
+                "Make the file again."
+            ) from error
+        if split in (None, record.split):
+            records.append(record)
+    if not records:
+        raise ConfigError(f"`{path}` has no record of split {split!r}. Name a split that it holds.")
+    return records
+
+
+class TextStateCache:
+    """Encoded descriptions, least recently used ones forgotten, in float16."""
+
+    def __init__(self, encoder: TextEncoder, capacity: int = 32_768) -> None:
+        self.encoder, self.capacity = encoder, capacity
+        self._states: OrderedDict[str, Tensor] = OrderedDict()
+
+    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(states (B, K, C) float32, mask (B, K))."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._states]
+        if fresh:
+            encoded = self.encoder.encode(fresh)
+            for text, states, mask in zip(fresh, encoded.states, encoded.mask, strict=True):
+                self._states[text] = states[mask].half().cpu()
+        found = []
+        for text in texts:
+            self._states.move_to_end(text)
+            found.append(self._states[text].float())
+        while len(self._states) > self.capacity:
+            self._states.popitem(last=False)
+        states = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+        lengths = torch.tensor([len(f) for f in found])
+        return states, torch.arange(states.shape[1]) < lengths[:, None]
+
+
+class ZooTokens:
+    """Tokens of the zoo's adapters by task, in one memory-mapped file; memory stays flat as the zoo grows."""
+
+    def __init__(self, zoo: Zoo, codec: AdapterCodec, tasks: Sequence[str], cache: Path) -> None:
+        by_task = {entry.task: entry.id for entry in zoo.entries() if entry.task}
+        self.rows = {task: row for row, task in enumerate(t for t in tasks if t in by_task)}
+        shape = (len(self.rows), codec.layout.num_tokens, codec.layout.width + 1)
+        ids = "".join(by_task[task] for task in self.rows)
+        self.fingerprint = blake2b(f"{ids}{codec.scaling}".encode(), digest_size=8).hexdigest()
+        cache.mkdir(parents=True, exist_ok=True)
+        path = cache / f"tokens-{self.fingerprint}.f16"
+        done = path.is_file() and path.stat().st_size == 2 * shape[0] * shape[1] * shape[2]
+        size = shape[0] * shape[1] * shape[2]
+        target = path if done else path.with_suffix(".part")
+        self.tokens = torch.from_file(
+            str(target), shared=True, size=size, dtype=torch.float16
+        ).view(shape)
+        if not done:
+            for task, row in self.rows.items():
+                self.tokens[row] = codec.encode(zoo.load(by_task[task])).half()
+            target.rename(path)
+
+    def batch(self, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(tokens (M, N, D) float32 of the tasks that have an adapter, their positions in `tasks` (M,))."""
+        where = [i for i, task in enumerate(tasks) if task in self.rows]
+        rows = torch.tensor([self.rows[tasks[i]] for i in where], dtype=torch.int64)
+        return self.tokens[rows].float(), torch.tensor(where, dtype=torch.int64)

@@ -1,0 +1,327 @@
+"""Train the generator: behavior on the sampler's own path, and flow matching on the zoo's tokens."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lora_gen.adapter.base_model import BaseModelSpec, resolve_base
+from lora_gen.codec.codec import AdapterCodec
+from lora_gen.codec.layout import TokenLayout
+from lora_gen.codec.scaling import TokenScaling
+from lora_gen.conditioning.condition import (
+    Condition,
+    base_condition,
+    encode_examples,
+    encode_prompts,
+)
+from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
+from lora_gen.evaluation.chat import Lines
+from lora_gen.models.recurrent_denoiser import RecurrentDenoiser
+from lora_gen.zoo.store import Zoo
+from training.behavior_data import BehaviorRecord, TextStateCache, ZooTokens, read_behaviors
+from training.config import require
+from training.objectives import distillation_loss, flow_matching_loss, label_loss, sample_on_path
+from training.order import batch_positions, derive_seed
+from training.task import TaskContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Size of the generator's network."""
+
+    hidden_dim: int = 256
+    """Width H."""
+    backbone_layers: int = 4
+    """Blocks of the recurrent backbone."""
+    denoiser_layers: int = 2
+    """Blocks of the denoiser."""
+    num_heads: int = 4
+    """Heads of each cross-attention."""
+    ff_multiple: int = 2
+    """Width of the perceptrons over H."""
+    byte_dim: int = 96
+    """Width of the reader of prompts and examples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is asked of a generated adapter."""
+
+    behavior: Literal["labels", "distill"] = "labels"
+    """Compare with the right answers, or with the zoo adapters' own output distributions."""
+    behavior_weight: float = 1.0
+    flow_weight: float = 0.05
+    """Weight of the flow-matching loss on the zoo's tokens."""
+    sampler_steps: int = 4
+    """Steps of the path on which behavior is trained; the trained step is drawn evenly."""
+    lines_per_task: int = 8
+    """Lines for each adapter and optimizer step."""
+    ranks: tuple[int, ...] = (1, 2, 4)
+    """A batch draws one; a lower rank is the first components of a higher one."""
+    drop_text: float = 0.1
+    """Share of rows without text; they get examples, or nothing."""
+    show_prompts: float = 0.2
+    """Share of rows that are shown unlabeled inputs."""
+    show_examples: float = 0.25
+    """Share of rows that are shown input-output pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTaskConfig:
+    """Data, base and network of a generator."""
+
+    base: str
+    """Embedded id, folder or hub id of the frozen base."""
+    behaviors: str
+    """File of tasks with descriptions and pairs."""
+    zoo: str | None = None
+    """Zoo of adapters for the flow-matching loss and for distillation."""
+    cache: str = "build/cache"
+    """Where the zoo's tokens are kept between runs."""
+    split: str = "seen"
+    validation_split: str = "unseen_composition"
+    text_encoder: str = DEFAULT_TEXT_ENCODER
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def __post_init__(self) -> None:
+        goal = self.objective
+        require(
+            goal.behavior == "labels" or self.zoo is not None,
+            "`task.zoo` is missing, but `task.objective.behavior=distill` compares with its adapters. Set `task.zoo`.",
+        )
+        require(
+            goal.sampler_steps >= 1,
+            f"`task.objective.sampler_steps` is {goal.sampler_steps}, but must be at least 1.",
+        )
+
+
+class _Trainee(nn.Module):
+    """The network with its loss as `forward`, so that data-parallel wrappers see one call."""
+
+    def __init__(self, denoiser: RecurrentDenoiser, task: GeneratorTask) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self._task = (task,)  # a tuple keeps the frozen base out of this module's parameters
+
+    def forward(
+        self, batch: dict[str, Any], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._task[0].objective(self.denoiser, batch, generator)
+
+
+class GeneratorTask:
+    """See `training.task.Task`."""
+
+    def __init__(self, config: GeneratorTaskConfig, context: TaskContext) -> None:
+        self.config, self.context = config, context
+        folder = resolve_base(config.base)
+        self.spec = BaseModelSpec.from_config(config.base)
+        base, self.chat = load_causal_lm(folder)
+        self.base = base.to(context.device)  # type: ignore[arg-type]
+        encoder = TextEncoder.from_pretrained(config.text_encoder).to(context.device)
+        self.texts = TextStateCache(encoder)
+        path = Path(config.behaviors)
+        self.records = read_behaviors(path, split=config.split)
+        self.validation = read_behaviors(path, split=config.validation_split)
+        layout = TokenLayout.build(
+            self.spec, rank=max(config.objective.ranks), width=self.spec.hidden_size
+        )
+        self.zoo_tokens, scaling = self._zoo(layout)
+        self.codecs = {
+            rank: AdapterCodec(layout=layout.with_rank(rank), scaling=scaling)
+            for rank in config.objective.ranks
+        }
+        self.denoiser = RecurrentDenoiser(
+            token_width=layout.width,
+            text_dim=encoder.width,
+            scaling=asdict(scaling),
+            text_fingerprint=encoder.fingerprint,
+            trained_bases=(config.base,),
+            **asdict(config.model),
+        )
+        self.model: nn.Module = _Trainee(self.denoiser, self)
+        self._lines: dict[tuple[str, str], tuple[list[int], int]] = {}
+
+    def _zoo(self, layout: TokenLayout) -> tuple[ZooTokens | None, TokenScaling]:
+        if self.config.zoo is None:
+            return None, TokenScaling()
+        with Zoo.open(self.config.zoo, read_only=True) as zoo:
+            plain = AdapterCodec(layout=layout, scaling=TokenScaling())
+            from lora_gen.codec.canonical import canonicalize
+
+            some = [
+                zoo.load(entry_id) for entry_id in sorted(zoo.ids(split=self.config.split))[:64]
+            ]
+            scaling = TokenScaling.fit(
+                (plain.chunks(canonicalize(adapter)), layout.value_mask, layout.slot_roles)
+                for adapter in some
+            )
+            codec = AdapterCodec(layout=layout, scaling=scaling)
+            names = [record.task for record in self.records]
+            return ZooTokens(zoo, codec, names, Path(self.config.cache)), scaling
+
+    def batch(self, index: int) -> dict[str, Any]:
+        """Micro-batch `index`: conditions, lines, and zoo tokens where there are any."""
+        seed = self.context.seed
+        positions = batch_positions(
+            index, batch_size=self.context.batch_size, length=len(self.records), seed=seed
+        )
+        rng = random.Random(derive_seed(seed, "batch", index))
+        records = [self.records[i] for i in positions.tolist()]
+        batch: dict[str, Any] = {
+            "condition": self._condition(records, rng),
+            "rank": rng.choice(self.config.objective.ranks),
+            "stop": rng.randrange(self.config.objective.sampler_steps),
+        }
+        lines = [
+            pair
+            for r in records
+            for pair in rng.sample(r.examples, self.config.objective.lines_per_task)
+        ]
+        packed = self.pack(lines)
+        batch |= {"input_ids": packed.input_ids, "labels": packed.labels}
+        if self.zoo_tokens is not None:
+            batch["tokens"], batch["rows"] = self.zoo_tokens.batch([r.task for r in records])
+        return batch
+
+    def pack(self, pairs: list[tuple[str, str]]) -> Lines:
+        """Lines of the base's chat, tokenized once."""
+        for pair in pairs:
+            if pair not in self._lines:
+                self._lines[pair] = self.chat.line(*pair)
+        return self.chat.pack([self._lines[pair] for pair in pairs])
+
+    def _condition(self, records: list[BehaviorRecord], rng: random.Random) -> Condition:
+        goal = self.config.objective
+        states, mask = self.texts.batch([rng.choice(r.descriptions) for r in records])
+        prompts: list[list[str]] = []
+        examples: list[list[tuple[str, str]]] = []
+        for i, record in enumerate(records):
+            no_text = rng.random() < goal.drop_text
+            if no_text:
+                mask[i] = False
+            shown = rng.random() < (0.7 if no_text else goal.show_examples)
+            examples.append(rng.sample(record.examples, rng.randint(1, 4)) if shown else [])
+            asked = rng.random() < goal.show_prompts
+            prompts.append(
+                [a for a, _ in rng.sample(record.examples, rng.randint(1, 4))] if asked else []
+            )
+        return Condition(
+            text_states=states,
+            text_mask=mask,
+            prompt_bytes=encode_prompts(prompts),
+            example_bytes=encode_examples(examples),
+            base_features=base_condition(self.spec, len(records)),
+        )
+
+    def loss(
+        self, model: nn.Module, batch: Any, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Weighted sum of both objectives."""
+        found: tuple[Tensor, Mapping[str, float | Tensor]] = model(batch, generator)
+        return found
+
+    def objective(
+        self, denoiser: RecurrentDenoiser, batch: dict[str, Any], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Both losses on one prototype, a scalar and its parts."""
+        goal, codec = self.config.objective, self.codecs[batch["rank"]]
+        layout, adapters = codec.layout, batch["condition"].batch_size
+        prototype = denoiser.prototype(batch["condition"], layout)
+        total, parts = prototype.states.new_zeros(()), {}
+        if goal.behavior_weight:
+            shape = (adapters, layout.num_tokens, layout.width + 1)
+            noise = torch.randn(shape, generator=generator, device=prototype.states.device)
+            tokens = sample_on_path(
+                denoiser, prototype, noise, steps=goal.sampler_steps, stop=batch["stop"]
+            )
+            parts["behavior"] = self._behavior(codec.factors(tokens), batch, adapters)
+            total = total + goal.behavior_weight * parts["behavior"]
+        if goal.flow_weight and self.zoo_tokens is not None and len(batch["rows"]):
+            rows, known = batch["rows"], batch["tokens"][:, : layout.num_tokens]
+            some = type(prototype)(
+                states=prototype.states[rows],
+                memory=prototype.memory[rows],
+                mask=prototype.mask[rows],
+            )
+            mask = nn.functional.pad(layout.value_mask, (0, 1), value=1.0).to(known.device)
+            parts["flow"] = flow_matching_loss(denoiser, some, known, mask, generator)
+            total = total + goal.flow_weight * parts["flow"]
+        return total, {name: value.detach() for name, value in parts.items()}
+
+    def _behavior(
+        self, factors: dict[str, tuple[Tensor, Tensor]], batch: dict[str, Any], adapters: int
+    ) -> Tensor:
+        lines = Lines(input_ids=batch["input_ids"], labels=batch["labels"])
+        if self.config.objective.behavior == "labels":
+            return label_loss(self.base, factors, lines, adapters)
+        teacher_codec = self.codecs[max(self.codecs)]
+        teacher = teacher_codec.factors(batch["tokens"])
+        return distillation_loss(self.base, factors, teacher, lines, adapters)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, step: int) -> Mapping[str, float]:
+        """Exact match of text-only adapters on seen tasks and on the validation split."""
+        denoiser: RecurrentDenoiser = model.denoiser  # type: ignore[assignment]
+        return {
+            "exact_match_seen": self._exact_match(denoiser, self.records),
+            "exact_match_validation": self._exact_match(denoiser, self.validation),
+        }
+
+    def _exact_match(self, denoiser: RecurrentDenoiser, records: list[BehaviorRecord]) -> float:
+        chosen = random.Random(0).sample(records, min(48, len(records)))
+        codec = self.codecs[max(self.codecs)]
+        hits = []
+        for start in range(0, len(chosen), 16):
+            part = chosen[start : start + 16]
+            states, mask = self.texts.batch([r.descriptions[0] for r in part])
+            condition = Condition(
+                text_states=states,
+                text_mask=mask,
+                base_features=base_condition(self.spec, len(part)),
+            ).to(self.context.device)
+            prototype = denoiser.prototype(condition, codec.layout)
+            shape = (len(part), codec.layout.num_tokens, codec.layout.width + 1)
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
+                self.context.device
+            )
+            steps = self.config.objective.sampler_steps
+            tokens = sample_on_path(denoiser, prototype, noise, steps=steps, stop=steps - 1)
+            lines = self.pack([pair for r in part for pair in r.examples[-16:]])
+            placed = Lines(
+                input_ids=lines.input_ids.to(self.context.device),
+                labels=lines.labels.to(self.context.device),
+            )
+            hits.append(exact_matches(self.base, placed, codec.factors(tokens)).float())
+        return float(torch.cat(hits).mean())
+
+    def save(self, folder: Path, model: nn.Module) -> None:
+        """The whole pipeline, ready for `LoraGenPipeline.from_pretrained`."""
+        from lora_gen.pipeline import LoraGenPipeline
+
+        denoiser: RecurrentDenoiser = model.denoiser  # type: ignore[assignment]
+        LoraGenPipeline.build(denoiser, text_encoder=self.config.text_encoder).save_pretrained(
+            folder
+        )
+
+    def fingerprint(self) -> str:
+        """Hash of tasks, zoo tokens and base."""
+        tasks = json.dumps([asdict(record) for record in self.records], sort_keys=True)
+        zoo = self.zoo_tokens.fingerprint if self.zoo_tokens else ""
+        return blake2b(f"{tasks}{zoo}{self.spec.config_hash}".encode(), digest_size=16).hexdigest()
+
+
+def build_generator_task(config: GeneratorTaskConfig, context: TaskContext) -> GeneratorTask:
+    """The generator task of a recipe."""
+    return GeneratorTask(config, context)
