@@ -9,6 +9,7 @@ import typer
 from lora_gen.cli.apply import apply
 from lora_gen.cli.common import handled
 from lora_gen.cli.convert import convert
+from lora_gen.cli.doctor import doctor
 from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (generate, apply, inspect, convert, evaluate):
+for verb in (generate, apply, inspect, doctor, convert, evaluate):
     app.command(verb.__name__)(handled(verb))
 app.add_typer(zoo_app, name="zoo")
 
