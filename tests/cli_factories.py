@@ -65,11 +65,8 @@ class FakePipeline:
         self.source = source
         return self
 
-    def set_progress_bar_config(self, **config: object) -> None:
-        pass
-
     @property
-    def noise_scheduler(self) -> "FakePipeline":
+    def scheduler(self) -> "FakePipeline":
         return self
 
     def __call__(self, **call: Any) -> FakeOutput:
@@ -81,7 +78,8 @@ class FakePipeline:
             tiny_adapter(Path(call["base"]), rank=call["rank"], seed=seed + i)
             for i in range(call["num_adapters"])
         ]
-        return FakeOutput(adapters, [{"steps": 4} for _ in adapters])
+        record = {"text": call["text"], "base": call["base"], "seed": seed}
+        return FakeOutput(adapters, [record for _ in adapters])
 
 
 class FakeRunner:

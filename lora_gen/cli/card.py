@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lora_gen.adapter.base_model import BaseModelSpec
 
 _SHOWN_VALUE = 400
+_ASKED = ("text", "prompts", "examples")
 
 _CARD = """---
 base_model: {base}
@@ -61,23 +62,21 @@ pipe.load_lora_weights(
 )"""
 
 
-def generated_card(
-    spec: BaseModelSpec, *, asked: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> str:
+def generated_card(spec: BaseModelSpec, provenance: Mapping[str, Any]) -> str:
     """Text of `README.md` for a generated adapter.
 
     Args:
         spec: The base it was generated for.
-        asked: The request: `text`, `prompts`, `examples`; what is None was not given.
-        provenance: The record of the run.
+        provenance: The record of the run, as the pipeline gives it.
     """
     load = _LOAD_DIFFUSERS if spec.kind == "diffusers" else _LOAD_PEFT
+    asked = {name: provenance[name] for name in _ASKED if provenance.get(name)}
     return _CARD.format(
         base=json.dumps(spec.id),
         library="diffusers" if spec.kind == "diffusers" else "peft",
         tag=json.dumps(f"base_model:adapter:{spec.id}"),
-        asked=_listed({name: value for name, value in asked.items() if value is not None}),
-        made=_listed(provenance),
+        asked=_listed(asked),
+        made=_listed({k: v for k, v in provenance.items() if k not in _ASKED}),
         load=load.format(base=json.dumps(spec.id), architecture=spec.architecture),
     )
 

@@ -34,7 +34,7 @@ class Asked:
     text: str | None
     prompts: list[str] | None
     examples: list[tuple[str, str]] | None
-    base: str
+    base: str | None
     rank: int
     target: str | list[str]
     num: int
@@ -102,7 +102,7 @@ def generate(
     *,
     prompts: Prompts = None,
     examples: Examples = None,
-    base: options.Base = "tiny_lm",
+    base: options.Base = None,
     rank: Rank = 4,
     target: Target = "all-linear",
     num: Num = 1,
@@ -129,7 +129,7 @@ def generate(
         text=text,
         prompts=None if prompts is None else read_prompts(prompts),
         examples=None if examples is None else read_examples(examples),
-        base=base or "tiny_lm",
+        base=base,
         rank=rank,
         target=_target(target),
         num=num,
@@ -142,10 +142,10 @@ def generate(
     quiet_libraries()
     adapters, provenance = _sample(asked)
     where = Written(out=out, format=format.value, exact=exact, overwrite=overwrite)
-    folders = _save(adapters, provenance, asked, where)
-    answers = _try(asked.base, adapters, try_inputs or [])
+    folders = _save(adapters, provenance, where)
+    answers = _try(provenance[0]["base"], adapters, try_inputs or [])
     if json_output:
-        print_json(_report(asked, folders, adapters, provenance, answers))
+        print_json(_report(folders, adapters, provenance, answers))
     else:
         _show(folders, adapters, answers)
 
@@ -176,7 +176,6 @@ def _sample(asked: Asked) -> tuple[list[Adapter], list[dict[str, Any]]]:
     from lora_gen.pipeline import LoraGenPipeline
 
     pipe = LoraGenPipeline.from_pretrained(asked.generator or default_generator())
-    pipe.set_progress_bar_config(disable=True)
     with _progress(asked.steps) as advance:
         output = pipe(
             text=asked.text,
@@ -191,8 +190,7 @@ def _sample(asked: Asked) -> tuple[list[Adapter], list[dict[str, Any]]]:
             generator=torch.Generator().manual_seed(asked.seed),
             callback_on_step_end=advance,
         )
-    provenance = [{**record, "seed": asked.seed} for record in output.provenance]
-    return list(output.adapters), provenance
+    return list(output.adapters), list(output.provenance)
 
 
 @contextmanager
@@ -205,7 +203,7 @@ def _progress(steps: int | None) -> Iterator[Callable[..., dict[str, Any]]]:
         task = bar.add_task("sampling", total=steps)
 
         def advance(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-            total = steps or len(pipe.noise_scheduler.timesteps)
+            total = steps or len(pipe.scheduler.timesteps)
             bar.update(task, completed=step + 1, total=total)
             return kwargs
 
@@ -215,7 +213,6 @@ def _progress(steps: int | None) -> Iterator[Callable[..., dict[str, Any]]]:
 def _save(
     adapters: Sequence[Adapter],
     provenance: Sequence[dict[str, Any]],
-    asked: Asked,
     where: Written,
 ) -> list[Path]:
     """Folders of the written adapters; several appear together or not at all."""
@@ -223,15 +220,14 @@ def _save(
     from lora_gen.adapter.io import save_adapter
     from lora_gen.files import publish_folder
 
-    spec = BaseModelSpec.from_config(asked.base)
-    asked_for = {"text": asked.text, "prompts": asked.prompts, "examples": asked.examples}
+    spec = BaseModelSpec.from_config(provenance[0]["base"])
     extras: list[dict[str, Any]] = [
         {
             "format": where.format,
             "exact": where.exact,
             "base": spec,
             "provenance": record,
-            "card": generated_card(spec, asked=asked_for, provenance=record),
+            "card": generated_card(spec, record),
         }
         for record in provenance
     ]
@@ -255,7 +251,6 @@ def _try(base: str, adapters: Sequence[Adapter], inputs: list[str]) -> list[list
 
 
 def _report(
-    asked: Asked,
     folders: Sequence[Path],
     adapters: Sequence[Adapter],
     provenance: Sequence[dict[str, Any]],
@@ -274,7 +269,7 @@ def _report(
             folders, adapters, answers, provenance, strict=True
         )
     ]
-    return {"base": asked.base, "seed": asked.seed, "adapters": records}
+    return {"base": provenance[0]["base"], "adapters": records}
 
 
 def _show(

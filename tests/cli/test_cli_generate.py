@@ -53,7 +53,7 @@ def test_generate_json_is_one_document(pipeline: FakePipeline, base: Path, tmp_p
     report = json.loads(result.stdout)
     assert report["adapters"][0]["folder"] == str(out)
     assert report["adapters"][0]["answers"] == [{"input": "a", "output": "A", "base_output": "a?"}]
-    assert report["adapters"][0]["provenance"] == {"steps": 4, "seed": 0}
+    assert report["adapters"][0]["provenance"]["seed"] == 0
 
 
 def test_generate_same_seed_gives_same_bytes(
@@ -154,4 +154,5 @@ def test_generate_card_shows_the_request_as_inert_text(
     (line,) = (line for line in card.splitlines() if "script" in line)
     assert line == "- text: `` \"''<script>alert(1)</script>\\n# heading 'x'\" ``"
     assert f'base_model: "{base}"' in card
-    assert json.loads((tmp_path / "out" / "lora_gen.json").read_text()) == {"steps": 4, "seed": 0}
+    record = json.loads((tmp_path / "out" / "lora_gen.json").read_text())
+    assert record == {"text": text, "base": str(base), "seed": 0}
