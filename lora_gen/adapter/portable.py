@@ -12,8 +12,11 @@ from pathlib import Path
 
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.peft_config import CONFIG_NAME, WEIGHTS_NAME
+from lora_gen.adapter.profile import PORTABLE_RANKS, to_portable
 from lora_gen.files import read_json, read_safetensors_header
 from lora_gen.strict_json import DEFAULT_LIMITS, Limits
+
+__all__ = ["PORTABLE_RANKS", "AdapterFacts", "RuntimeVerdict", "runtime_report", "to_portable"]
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 VLLM_DEFAULT_RANK = 16
