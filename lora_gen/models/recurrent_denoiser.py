@@ -1,0 +1,94 @@
+"""The generator's network: recurrent backbone and denoiser with their condition encoder, one ModelMixin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+
+from lora_gen.codec.layout import TokenLayout
+from lora_gen.codec.scaling import TokenScaling
+from lora_gen.conditioning.condition import Condition
+from lora_gen.models.backbone import RecurrentBackbone
+from lora_gen.models.blocks import NoiseLevel
+from lora_gen.models.condition_encoder import ConditionEncoder
+from lora_gen.models.denoiser import TokenDenoiser
+
+MIN_LEVEL = 1e-3
+"""Below this noise level the flow is taken as at this level: it divides by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prototype:
+    """What the backbone made of a condition; one pass serves all sampler steps."""
+
+    states: Tensor
+    """State of each slot, (B, N, H)."""
+    memory: Tensor
+    """Condition tokens, (B, K, H)."""
+    mask: Tensor
+    """True where the memory is valid, (B, K)."""
+
+
+class RecurrentDenoiser(ModelMixin, ConfigMixin):
+    """Predicts the flow of noisy tokens, given what was asked.
+
+    The network itself predicts the clean tokens; the flow is v = (x_t - x_0) / t on the straight path
+    x_t = (1 - t) x_0 + t noise (Lipman et al., arXiv 2210.02747), so any flow-matching scheduler can sample it.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        token_width: int = 128,
+        hidden_dim: int = 256,
+        text_dim: int = 384,
+        byte_dim: int = 96,
+        backbone_layers: int = 4,
+        denoiser_layers: int = 2,
+        num_heads: int = 4,
+        ff_multiple: int = 3,
+        scaling: dict | None = None,  # type: ignore[type-arg]
+        text_fingerprint: str | None = None,
+        trained_bases: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.condition_encoder = ConditionEncoder(text_dim, hidden_dim, byte_dim)
+        self.backbone = RecurrentBackbone(hidden_dim, backbone_layers, num_heads, ff_multiple)
+        self.level = NoiseLevel(hidden_dim)
+        self.denoiser = TokenDenoiser(
+            token_width + 1,
+            hidden_dim,
+            num_layers=denoiser_layers,
+            num_heads=num_heads,
+            multiple=ff_multiple,
+        )
+
+    @property
+    def token_scaling(self) -> TokenScaling:
+        """Scale of the tokens that the network was trained on."""
+        return TokenScaling(**(self.config.scaling or {}))
+
+    def prototype(self, condition: Condition, layout: TokenLayout) -> Prototype:
+        """Slot states for a condition; once for each request."""
+        memory_BKH, mask_BK = self.condition_encoder(condition)
+        device = memory_BKH.device
+        states_BNH = self.backbone(
+            layout.slot_roles.to(device), layout.slot_features.to(device), memory_BKH, mask_BK
+        )
+        return Prototype(states=states_BNH, memory=memory_BKH, mask=mask_BK)
+
+    def clean(self, noisy_BND: Tensor, level_B: Tensor, prototype: Prototype) -> Tensor:
+        """Prediction of the clean tokens, (B, N, D)."""
+        tokens: Tensor = self.denoiser(
+            noisy_BND, prototype.states, self.level(level_B), prototype.memory, prototype.mask
+        )
+        return tokens
+
+    def forward(self, noisy_BND: Tensor, level_B: Tensor, prototype: Prototype) -> Tensor:
+        """Flow v at noise level t in [0, 1], (B, N, D)."""
+        clean_BND = self.clean(noisy_BND, level_B, prototype)
+        return (noisy_BND - clean_BND) / level_B.clamp_min(MIN_LEVEL)[:, None, None]

@@ -1,0 +1,314 @@
+"""Text, prompts, examples and a base in; adapters with their provenance out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+from lora_gen.adapter.adapter import Adapter
+from lora_gen.adapter.base_model import BaseModelSpec
+from lora_gen.codec.codec import AdapterCodec
+from lora_gen.codec.layout import TokenLayout
+from lora_gen.conditioning.condition import (
+    Condition,
+    base_condition,
+    encode_examples,
+    encode_prompts,
+)
+from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from lora_gen.errors import ConditionError, GeneratorError
+from lora_gen.models.recurrent_denoiser import Prototype, RecurrentDenoiser
+
+DEFAULT_STEPS = 4
+DEFAULT_GUIDANCE = 1.0
+MAX_ADAPTERS = 64
+MAX_STEPS = 1_000
+
+StepCallback = Callable[["LoraGenPipeline", int, Any, dict[str, Tensor]], dict[str, Tensor]]
+"""As in diffusers: (pipeline, step, timestep, tensors by name) -> tensors to replace."""
+
+
+@dataclass
+class LoraGenOutput(BaseOutput):  # type: ignore[misc]
+    """Generated adapters, and how each was made."""
+
+    adapters: list[Adapter]
+    provenance: list[dict[str, Any]] = field(default_factory=list)
+
+
+class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Samples adapters with any flow-matching scheduler of diffusers.
+
+    The text encoder is named, not stored: it is frozen, and its weights are checked by hash when it is loaded.
+    """
+
+    model_cpu_offload_seq = "denoiser"
+
+    def __init__(
+        self,
+        denoiser: RecurrentDenoiser,
+        scheduler: Any,
+        text_encoder_name: str = DEFAULT_TEXT_ENCODER,
+    ) -> None:
+        super().__init__()
+        require_flow_scheduler(scheduler)
+        self.register_modules(denoiser=denoiser, scheduler=scheduler)
+        self.register_to_config(text_encoder_name=text_encoder_name)
+        self._encoder: TextEncoder | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As usual, but a noise scheduler that cannot sample a flow is refused.
+
+        Raises:
+            GeneratorError: The scheduler is not a flow-matching scheduler.
+        """
+        if name == "scheduler" and value is not None:
+            require_flow_scheduler(value)
+        super().__setattr__(name, value)
+
+    @classmethod
+    def build(
+        cls, denoiser: RecurrentDenoiser, *, text_encoder: str = DEFAULT_TEXT_ENCODER
+    ) -> LoraGenPipeline:
+        """A pipeline around a trained network, with the default noise scheduler."""
+        return cls(denoiser, FlowMatchEulerDiscreteScheduler(), text_encoder)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> LoraGenPipeline:
+        """A pipeline from a folder or a hub id.
+
+        Diffusers cannot download components that a package defines, so a hub id is fetched here first.
+
+        Raises:
+            GeneratorError: There is no generator at that place.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            folder = _download(
+                str(name),
+                **{k: kwargs.pop(k) for k in ("revision", "local_files_only") if k in kwargs},
+            )
+        if not (folder / "model_index.json").is_file():
+            raise GeneratorError(
+                f"`{folder}` has no model_index.json, so it is not a generator. Name a folder that `save_pretrained` wrote."
+            )
+        kwargs.setdefault("low_cpu_mem_usage", False)
+        pipe: LoraGenPipeline = super().from_pretrained(folder, **kwargs)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The frozen text encoder, loaded at first use.
+
+        Raises:
+            ConditionError: Its weights are not those the generator was trained with.
+        """
+        if self._encoder is None:
+            encoder = TextEncoder.from_pretrained(self.config.text_encoder_name)
+            trained_with = self.denoiser.config.text_fingerprint
+            if trained_with not in (None, encoder.fingerprint):
+                raise ConditionError(
+                    f"The text encoder `{encoder.name}` has weights {encoder.fingerprint[:12]}…, but this generator was trained "
+                    f"with {trained_with[:12]}…. Install the text encoder it was trained with."
+                )
+            self._encoder = encoder.to(self.denoiser.device)
+        return self._encoder
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        text: str | None = None,
+        *,
+        prompts: Sequence[str] | None = None,
+        examples: Sequence[tuple[str, str]] | None = None,
+        base: BaseModelSpec | str | Path | None = None,
+        rank: int = 4,
+        targets: str | Sequence[str] = "all-linear",
+        num_adapters: int = 1,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: StepCallback | None = None,
+    ) -> LoraGenOutput:
+        """Sample adapters for one request.
+
+        Args:
+            text: What the adapter should make the base do.
+            prompts: Unlabeled inputs of the task.
+            examples: Input-output pairs of the task.
+            base: The base: a spec, an embedded id, a folder or a hub id; by default the one the generator was trained for.
+            rank: LoRA rank.
+            targets: Which modules, as in PEFT: `all-linear`, `attention`, `mlp`, or names.
+            num_adapters: Candidates; each starts from its own noise.
+            num_inference_steps: Steps of the noise scheduler.
+            guidance_scale: Weight of the condition against the null condition; 1 is plain sampling.
+            generator: Source of the noise; the same seed gives the same bytes.
+            callback_on_step_end: Called after each step with `latents` (the tokens) and the predicted clean tokens `clean`.
+
+        Returns:
+            Adapters and, for each, a JSON-able record of how it was made.
+
+        Raises:
+            ConditionError: Nothing was asked, or a part of it cannot be encoded.
+            GeneratorError: An option is out of range, or the generator was not trained for the base.
+            LayoutMismatchError: `rank` is out of range.
+        """
+        steps = DEFAULT_STEPS if num_inference_steps is None else num_inference_steps
+        guidance = DEFAULT_GUIDANCE if guidance_scale is None else guidance_scale
+        _require_options(num_adapters, steps, guidance)
+        spec = self._spec(base)
+        condition = self._condition(text, prompts, examples, spec)
+        layout = TokenLayout.build(
+            spec, rank=rank, width=self.denoiser.config.token_width, targets=targets
+        )
+        prototypes = [self._prototype(condition, layout, num_adapters)]
+        if guidance != 1.0:
+            prototypes.append(self._prototype(condition.null(), layout, num_adapters))
+        seed = generator.initial_seed() if generator is not None else None
+        tokens = self._sample(prototypes, layout, steps, guidance, generator, callback_on_step_end)
+        codec = AdapterCodec(layout=layout, scaling=self.denoiser.token_scaling)
+        adapters = [codec.decode(t.cpu(), base=spec.id, task_type=spec.task_type) for t in tokens]
+        record = {
+            "text": text,
+            "prompts": list(prompts or []),
+            "examples": [list(pair) for pair in examples or []],
+            "base": spec.id,
+            "rank": rank,
+            "targets": targets if isinstance(targets, str) else list(targets),
+            "num_inference_steps": steps,
+            "guidance_scale": guidance,
+            "scheduler": type(self.scheduler).__name__,
+            "seed": seed,
+            "generator": str(self.config.get("_name_or_path") or "unsaved"),
+        }
+        return LoraGenOutput(
+            adapters=adapters, provenance=[{**record, "index": i} for i in range(num_adapters)]
+        )
+
+    def _spec(self, base: BaseModelSpec | str | Path | None) -> BaseModelSpec:
+        trained = tuple(self.denoiser.config.trained_bases)
+        if base is None:
+            if not trained:
+                raise GeneratorError(
+                    "`base` is missing, and this generator does not name one. Pass `base=`."
+                )
+            base = trained[0]
+        return base if isinstance(base, BaseModelSpec) else BaseModelSpec.from_config(base)
+
+    def _condition(
+        self,
+        text: str | None,
+        prompts: Sequence[str] | None,
+        examples: Sequence[tuple[str, str]] | None,
+        spec: BaseModelSpec,
+    ) -> Condition:
+        if text is None and not prompts and not examples:
+            raise ConditionError("Nothing was asked: pass `text`, `prompts` or `examples`.")
+        states = self.encoder.encode([text]) if text is not None else None
+        condition = Condition(
+            text_states=states.states if states else None,
+            text_mask=states.mask if states else None,
+            prompt_bytes=encode_prompts([prompts]) if prompts else None,
+            example_bytes=encode_examples([examples]) if examples else None,
+            base_features=base_condition(spec, 1),
+        )
+        return condition.to(self.denoiser.device)
+
+    def _prototype(self, condition: Condition, layout: TokenLayout, count: int) -> Prototype:
+        """One backbone pass, shared by all candidates."""
+        found = self.denoiser.prototype(condition, layout)
+        return Prototype(
+            states=found.states.expand(count, -1, -1),
+            memory=found.memory.expand(count, -1, -1),
+            mask=found.mask.expand(count, -1),
+        )
+
+    def _sample(
+        self,
+        prototypes: list[Prototype],
+        layout: TokenLayout,
+        steps: int,
+        guidance: float,
+        generator: torch.Generator | None,
+        callback: StepCallback | None,
+    ) -> Tensor:
+        """Scheduler steps from noise to clean tokens, (B, N, D)."""
+        count = prototypes[0].states.shape[0]
+        shape = (count, layout.num_tokens, layout.width + 1)
+        device = self.denoiser.device
+        source = generator.device if generator is not None else "cpu"
+        x_BND = torch.randn(shape, generator=generator, device=source).to(device)
+        self.scheduler.set_timesteps(steps, device=device)
+        scale = self.scheduler.config.num_train_timesteps
+        for i, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            level_B = (timestep.float() / scale).clamp(0, 1).expand(count).to(device)
+            flow = self.denoiser(x_BND, level_B, prototypes[0])
+            if guidance != 1.0:
+                null = self.denoiser(x_BND, level_B, prototypes[1])
+                flow = null + guidance * (flow - null)
+            clean = x_BND - level_B[:, None, None] * flow
+            x_BND = self.scheduler.step(flow, timestep, x_BND, return_dict=False)[0]
+            if callback is not None:
+                changed = callback(self, i, timestep, {"latents": x_BND, "clean": clean})
+                x_BND = changed.get("latents", x_BND)
+        return x_BND
+
+
+def require_flow_scheduler(scheduler: Any) -> None:
+    """Check that a noise scheduler samples flows.
+
+    Raises:
+        GeneratorError: It expects noise or velocity predictions and would silently make garbage.
+    """
+    config = getattr(scheduler, "config", {})
+    name = type(scheduler).__name__
+    flow = name.startswith("FlowMatch") or (
+        config.get("prediction_type") == "flow_prediction" and config.get("use_flow_sigmas")
+    )
+    if not flow:
+        raise GeneratorError(
+            f"`{name}` has prediction_type {config.get('prediction_type')!r}, but this generator predicts a flow. Use a FlowMatch "
+            "scheduler, or build it with `prediction_type='flow_prediction', use_flow_sigmas=True`."
+        )
+
+
+def _require_options(num_adapters: int, steps: int, guidance: float) -> None:
+    for name, value, high in (
+        ("num_adapters", num_adapters, MAX_ADAPTERS),
+        ("num_inference_steps", steps, MAX_STEPS),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+            raise GeneratorError(
+                f"`{name}` must be a whole number between 1 and {high}, but is {value!r}."
+            )
+    if not 0 <= guidance <= 100:
+        raise GeneratorError(f"`guidance_scale` must be between 0 and 100, but is {guidance!r}.")
+
+
+def _download(name: str, **options: Any) -> Path:
+    """Fetch a generator from the hub; only the files that one has."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = [
+            "model_index.json",
+            "*/config.json",
+            "*/scheduler_config.json",
+            "*/*.safetensors",
+            "README.md",
+        ]
+        return Path(snapshot_download(name, allow_patterns=patterns, **options))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise GeneratorError(
+            f"`{name}` is neither a folder nor a generator that can be fetched from the hub ({type(error).__name__}). "
+            "Check the name, or go online."
+        ) from error

@@ -1,0 +1,1 @@
+"""Everyday text clean-up by a tiny causal LM."""

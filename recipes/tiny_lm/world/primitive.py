@@ -1,0 +1,50 @@
+"""A primitive: a function on lines of one kind, with its wordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Primitive:
+    """One step that a task can take."""
+
+    name: str
+    function: Callable[[str], str]
+    wordings: tuple[str, ...]
+    """Imperative phrases in which `{x}` stands for the text; the last two are held out of training."""
+    kind: str = "text"
+    """Kind of input it reads; `text` reads all."""
+    family: str = ""
+    """Primitives that differ in their argument alone share a family."""
+    argument: str | int | None = None
+
+
+def primitive(
+    name: str,
+    function: Callable[[str], str],
+    wordings: str,
+    *,
+    kind: str = "text",
+    family: str = "",
+    argument: str | int | None = None,
+) -> Primitive:
+    """A primitive whose wordings are written with `|` between them.
+
+    Raises:
+        ValueError: There are fewer than eight wordings, or two are equal.
+    """
+    phrases = tuple(phrase.strip() for phrase in wordings.split("|"))
+    if len(set(phrases)) < 8 or len(set(phrases)) != len(phrases):
+        raise ValueError(
+            f"`{name}` has {len(set(phrases))} different wordings; at least 8, all different, are needed."
+        )
+    return Primitive(
+        name=name,
+        function=function,
+        wordings=phrases,
+        kind=kind,
+        family=family or name,
+        argument=argument,
+    )
