@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +50,12 @@ def fill_zoo(folder: Path, count: int = 3) -> list[str]:
     items = [(zoo_adapter(seed), zoo_info(f"task{seed}")) for seed in range(count)]
     with Zoo.open(folder, create=True) as zoo:
         return [entry.id for entry in zoo.add_many(items)]
+
+
+def start_python(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """A Python process that can import these helpers and what we test; its stdout is a pipe."""
+    root = Path(__file__).resolve().parent
+    path = os.pathsep.join((str(root.parent), str(root)))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

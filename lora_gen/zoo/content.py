@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lora_gen.adapter.adapter import Adapter, LoraPair, require_finite
+from lora_gen.adapter.adapter import Adapter, require_finite
 from lora_gen.adapter.io import load_adapter, save_adapter
 from lora_gen.adapter.peft_config import CONFIG_NAME, WEIGHTS_NAME
-from lora_gen.adapter.portable import to_portable
+from lora_gen.adapter.profile import cast_factors, to_portable
 from lora_gen.errors import LoraGenError, ZooError
 from lora_gen.files import publish_folder
 
@@ -62,10 +62,12 @@ def prepare(adapter: Adapter, *, exact: bool, dtype: str) -> Adapter:
     if not adapter.base:
         raise ZooError("`adapter` names no base model. Set `base` to the model it modifies.")
     adapter = adapter if exact else to_portable(adapter)
-    pairs = {name: _rounded(pair, DTYPES[dtype]) for name, pair in adapter.pairs.items()}
-    prepared = replace(adapter, pairs=pairs)
-    require_finite(prepared)
-    return prepared
+    require_finite(adapter)
+    pairs = {
+        name: replace(pair, lora_a=pair.lora_a.float(), lora_b=pair.lora_b.float()).folded()
+        for name, pair in adapter.pairs.items()
+    }
+    return cast_factors(replace(adapter, pairs=pairs), DTYPES[dtype])
 
 
 def write(adapter: Adapter, folder: Path) -> None:
@@ -100,16 +102,6 @@ def read(folder: Path, entry_id: str) -> Adapter:
             "Remove it, or add it again."
         )
     return adapter
-
-
-def _rounded(pair: LoraPair, dtype: torch.dtype) -> LoraPair:
-    wide = replace(pair, lora_a=pair.lora_a.detach().float(), lora_b=pair.lora_b.detach().float())
-    folded = wide.folded()
-    return replace(
-        folded,
-        lora_a=folded.lora_a.to("cpu", dtype).contiguous(),
-        lora_b=folded.lora_b.to("cpu", dtype).contiguous(),
-    )
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -104,8 +104,8 @@ class ZooDataset(Dataset[ZooItem]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open catalog and the cache, which belong to one process."""
-        fresh = {"_zoo": None, "_inherited": None, "_cache": OrderedDict(), "_held": 0}
-        return {**self.__dict__, **fresh}
+        state = {**self.__dict__, "_zoo": None, "_inherited": None}
+        return {**state, "_cache": OrderedDict(), "_held": 0}
 
     def _forget(self) -> None:
         self._zoo: Zoo | None = None

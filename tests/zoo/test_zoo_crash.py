@@ -1,20 +1,17 @@
-"""Kills, damage, two writers and disks that cannot be written."""
+"""Kills, damage, a full disk and two writers."""
 
+import errno
+import itertools
 import multiprocessing
 import os
 import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
+from functools import partial
 
 import pytest
-from zoo_factories import fill_zoo, zoo_adapter, zoo_info
+from zoo_factories import fill_zoo, start_python, zoo_adapter, zoo_info
 
-from lora_gen.errors import LockedError, ZooError
+from lora_gen.errors import LockedError, StorageError, ZooError
 from lora_gen.zoo.store import Zoo
 
 _ADD_FOREVER = """
@@ -25,43 +22,108 @@ first = int(sys.argv[2])
 with Zoo.open(sys.argv[1], create=True) as zoo:
     for seed in range(first, first + 1000):
         entry = zoo.add(zoo_adapter(seed), zoo_info(f"task{seed}"))
-        print(entry.id, flush=True)
-        if seed % 5 == 4:
+        print("added", entry.id, flush=True)
+        if seed % 3 == 2:
+            print("removing", entry.id, flush=True)
             zoo.remove(entry.id)
-            print("-" + entry.id, flush=True)
+            print("removed", entry.id, flush=True)
 """
+_VERBS = ("added", "removing", "removed")
 
 
-def start(script, *arguments, **options):
-    path = os.pathsep.join(str(folder) for folder in (Path.cwd(), Path.cwd() / "tests"))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **options)
-
-
-def acknowledged(lines):
-    """Ids that were added and not removed; a removal that was cut off may have gone either way."""
-    words = [line.strip() for line in lines]
-    removed = {word[1:] for word in words if word.startswith("-")}
-    return [word for word in words if len(word) == 40 and word not in removed], removed
-
-
-@pytest.mark.parametrize("round_number", range(3))
-def test_zoo_keeps_what_it_acknowledged_when_killed(tmp_path, round_number):
+@pytest.mark.parametrize("lines_read", [3, 7, 11])
+def test_zoo_keeps_what_it_acknowledged_when_killed(tmp_path, lines_read):
     kept = fill_zoo(tmp_path / "zoo", 1)
-    child = start(_ADD_FOREVER, tmp_path / "zoo", 1)
-    lines = [child.stdout.readline() for _ in range(3 + 4 * round_number)]
-    time.sleep(0.013 * round_number)
-    child.send_signal(signal.SIGKILL)
+    child = start_python(_ADD_FOREVER, tmp_path / "zoo", 1)
+    lines = [child.stdout.readline() for _ in range(lines_read)]
+    time.sleep(0.001 * lines_read)
+    child.kill()
     lines += child.communicate()[0].splitlines(keepends=True)
-    added, removed = acknowledged(line for line in lines if line.endswith("\n"))
+    words = [line.split() for line in lines if line.endswith("\n")]
+    said = {verb: {entry_id for v, entry_id in words if v == verb} for verb in _VERBS}
     with Zoo.open(tmp_path / "zoo") as zoo:
-        report, live = zoo.verify(), set(zoo.ids())
-        assert report.ok, report
-        # The last one may have been in the middle of its own removal.
-        assert {*kept, *added[:-1]} <= live
-        assert not removed & live
-        assert not list((tmp_path / "zoo").rglob(".tmp-*"))
+        assert zoo.verify().ok
+        assert {*kept, *said["added"]} - said["removing"] <= set(zoo.ids())
+        assert not said["removed"] & set(zoo.ids())
+    assert not list((tmp_path / "zoo").rglob(".tmp-*"))
+
+
+_STEPS = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
+
+
+def run_failing(change, folder, number, failure):
+    """Run `change`, with `failure` in place of its step `number` on the disk; returns the steps."""
+    count = itertools.count(1)
+    steps = []
+
+    def patched(real):
+        def step(*args, **options):
+            if real.__name__ == "mkdir" and os.path.isdir(args[0]):
+                return real(*args, **options)  # changes nothing, so there is nothing to refuse
+            steps.append(real.__name__)
+            return failure() if next(count) == number else real(*args, **options)
+
+        return step
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _STEPS:
+            patch.setattr(os, name, patched(getattr(os, name)))
+        change(folder)
+    return len(steps)
+
+
+def add_one(folder):
+    with Zoo.open(folder) as zoo:
+        zoo.add(zoo_adapter(7), zoo_info("new"))
+
+
+def remove_first(folder):
+    with Zoo.open(folder) as zoo:
+        zoo.remove(zoo.ids()[0])
+
+
+def ids_after_repair(folder):
+    """What a new writer finds, after checking that all of it is whole."""
+    with Zoo.open(folder) as zoo:
+        assert zoo.verify().ok
+        assert not list(folder.rglob(".tmp-*"))
+        return zoo.ids()
+
+
+@pytest.mark.parametrize(("change", "least"), [(add_one, 15), (remove_first, 4)])
+def test_zoo_is_old_or_new_when_killed_at_any_step(tmp_path, change, least):
+    fill_zoo(tmp_path / "old", 1)
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    steps = run_failing(change, tmp_path / "new", 0, None)
+    states = [ids_after_repair(tmp_path / name) for name in ("old", "new")]
+    assert steps >= least
+    for number in range(1, steps + 1):
+        folder = tmp_path / f"cut{number}"
+        shutil.copytree(tmp_path / "old", folder)
+        arguments = (change, folder, number, partial(os._exit, 9))
+        child = multiprocessing.get_context("fork").Process(target=run_failing, args=arguments)
+        child.start()
+        child.join()
+        assert child.exitcode == 9
+        assert ids_after_repair(folder) in states
+
+
+def test_zoo_is_untouched_when_the_disk_refuses_any_step(tmp_path):
+    kept = fill_zoo(tmp_path / "zoo", 1)
+    shutil.copytree(tmp_path / "zoo", tmp_path / "new")
+    steps = run_failing(add_one, tmp_path / "new", 0, None)
+    for number in range(1, steps + 1):
+        folder = tmp_path / f"full{number}"
+        shutil.copytree(tmp_path / "zoo", folder)
+        with pytest.raises(StorageError, match="No space left on device"):
+            run_failing(add_one, folder, number, refuse)
+        with Zoo.open(folder) as zoo:
+            assert (zoo.ids(), zoo.verify().orphaned, zoo.repairs) == (kept, (), ())
+            assert zoo.add(zoo_adapter(7), zoo_info("new")).id in zoo.ids()
+
+
+def refuse():
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_second_writer_is_told_who_holds_the_zoo(tmp_path):
@@ -76,7 +138,7 @@ def test_second_writer_is_told_who_holds_the_zoo(tmp_path):
 
 def test_lock_dies_with_its_process(tmp_path):
     fill_zoo(tmp_path / "zoo", 1)
-    child = start(_ADD_FOREVER, tmp_path / "zoo", 1)
+    child = start_python(_ADD_FOREVER, tmp_path / "zoo", 1)
     child.stdout.readline()
     with pytest.raises(LockedError, match=f"written by process {child.pid} on"):
         Zoo.open(tmp_path / "zoo")
@@ -180,114 +242,3 @@ def test_missing_folder_is_found(tmp_path):
         assert zoo.verify().missing == (ids[2],)
         with pytest.raises(ZooError, match=rf"`{ids[2]}` .* lost its folder"):
             zoo.load(ids[2])
-
-
-def tree(folder):
-    return {
-        path.relative_to(folder): (path.stat().st_mtime_ns, path.stat().st_size)
-        for path in folder.rglob("*")
-    }
-
-
-def test_shipped_zoo_is_read_without_leaving_a_trace(tmp_path):
-    ids = fill_zoo(tmp_path / "zoo")
-    with Zoo.open(tmp_path / "zoo") as zoo:
-        zoo.checkpoint()
-    before = tree(tmp_path / "zoo")
-    assert Path("catalog.sqlite-wal") not in before
-    with Zoo.open(tmp_path / "zoo", read_only=True) as zoo:
-        assert (zoo.ids(), zoo.verify().ok) == (ids, True)
-        assert tree(tmp_path / "zoo") == before
-    assert tree(tmp_path / "zoo") == before
-
-
-def test_checkpointed_zoo_takes_more_entries(tmp_path):
-    ids = fill_zoo(tmp_path / "zoo", 1)
-    with Zoo.open(tmp_path / "zoo") as zoo:
-        zoo.checkpoint()
-        added = zoo.add(zoo_adapter(8), zoo_info("later"))
-        zoo.checkpoint()
-        assert zoo.ids() == [*ids, added.id]
-    header = (tmp_path / "zoo" / "catalog.sqlite").read_bytes()[18:20]
-    assert header == b"\x01\x01"  # not write-ahead, SQLite file format 1.3
-
-
-_READ = """
-import os, sys
-from lora_gen.zoo.store import Zoo
-with Zoo.open(sys.argv[2]) as zoo:  # import all while the interpreter's files can still be read
-    zoo.verify()
-if os.geteuid() == 0:
-    os.setuid(65534)
-assert not os.access(sys.argv[1], os.W_OK)
-with Zoo.open(sys.argv[1], read_only=True) as zoo:
-    assert zoo.verify().ok
-    print(len(zoo))
-"""
-
-
-@pytest.mark.parametrize("is_checkpointed", [True, False])
-def test_zoo_is_read_where_nothing_can_be_written(is_checkpointed):
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        folder = Path(name) / "zoo"
-        fill_zoo(folder)
-        if is_checkpointed:
-            with Zoo.open(folder) as zoo:
-                zoo.checkpoint()
-        for path in (folder, *folder.rglob("*")):
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        fill_zoo(Path(name) / "other", 1)
-        output = start(_READ, folder, Path(name) / "other").communicate()[0]
-        for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-            path.chmod(0o755)
-        assert output == "3\n"
-
-
-def test_folder_that_is_no_zoo_is_refused_and_left_alone(tmp_path):
-    for read_only in (False, True):
-        with pytest.raises(ZooError, match=r"is not a zoo: it has no `catalog\.sqlite`"):
-            Zoo.open(tmp_path, read_only=read_only)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"not a database, but long enough to have a header" * 9])
-def test_catalog_that_is_no_catalog_is_refused(tmp_path, content):
-    fill_zoo(tmp_path / "zoo", 1)
-    (tmp_path / "zoo" / "catalog.sqlite").write_bytes(content)
-    for options in ({}, {"read_only": True}, {"create": True}):
-        with pytest.raises(ZooError, match=r"catalog\.sqlite"):
-            Zoo.open(tmp_path / "zoo", **options)
-
-
-def test_catalog_of_a_newer_version_is_refused(tmp_path):
-    fill_zoo(tmp_path / "zoo", 1)
-    connection = sqlite3.connect(tmp_path / "zoo" / "catalog.sqlite")
-    connection.execute("PRAGMA user_version=2")
-    connection.close()
-    with pytest.raises(ZooError, match="has schema 2, and this version reads schema 1"):
-        Zoo.open(tmp_path / "zoo", read_only=True)
-
-
-def test_adapters_without_a_catalog_are_never_adopted_silently(tmp_path):
-    fill_zoo(tmp_path / "zoo", 1)
-    (tmp_path / "zoo" / "catalog.sqlite").unlink()
-    with pytest.raises(ZooError, match=r"has adapters, but no `catalog\.sqlite`"):
-        Zoo.open(tmp_path / "zoo", create=True)
-
-
-def test_writer_uses_a_write_ahead_log_synced_at_every_commit(tmp_path):
-    fill_zoo(tmp_path / "zoo", 1)
-    with Zoo.open(tmp_path / "zoo") as zoo:
-        read = zoo._catalog._connection.execute
-        found = {
-            name: read(f"PRAGMA {name}").fetchone()[0]
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        }
-    full = 2
-    assert found == {
-        "journal_mode": "wal",
-        "synchronous": full,
-        "foreign_keys": 1,
-        "busy_timeout": 5000,
-    }
