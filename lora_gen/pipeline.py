@@ -101,6 +101,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
         kwargs.setdefault("low_cpu_mem_usage", False)
         pipe: LoraGenPipeline = super().from_pretrained(folder, **kwargs)
+        pipe.denoiser.float()  # shipped in float16; noise and flow are float32
         pipe.set_progress_bar_config(disable=True)
         return pipe
 

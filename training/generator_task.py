@@ -66,8 +66,8 @@ class ObjectiveConfig:
     """Steps of the path on which behavior is trained; the trained step is drawn evenly."""
     lines_per_task: int = 8
     """Lines for each adapter and optimizer step."""
-    ranks: tuple[int, ...] = (1, 2, 4)
-    """A batch draws one; a lower rank is the first components of a higher one."""
+    ranks: tuple[int, ...] = (1, 2, 2, 4)
+    """A batch draws one, so a rank named twice comes twice as often; a lower rank is the first components of a higher one."""
     drop_text: float = 0.1
     """Share of rows without text; they get examples, or nothing."""
     show_prompts: float = 0.2
@@ -178,11 +178,13 @@ class GeneratorTask:
             index, batch_size=self.context.batch_size, length=len(self.records), seed=seed
         )
         rng = random.Random(derive_seed(seed, "batch", index))
+        # The same for neighbors, so that parallel processes have equal work and none waits.
+        shared = random.Random(derive_seed(seed, "shape", index // 8))
         records = [self.records[i] for i in positions.tolist()]
         batch: dict[str, Any] = {
             "condition": self._condition(records, rng),
-            "rank": rng.choice(self.config.objective.ranks),
-            "stop": rng.randrange(self.config.objective.sampler_steps),
+            "rank": shared.choice(self.config.objective.ranks),
+            "stop": shared.randrange(self.config.objective.sampler_steps),
         }
         lines = [
             pair

@@ -49,7 +49,8 @@ class GatedRecurrence(nn.Module):
         """States of the tokens so far, (B, N, H); token n never sees a later one."""
         update, candidate, gate = self.input(x_BNH).chunk(3, -1)
         update = update.sigmoid()
-        state_BNH = linear_scan(1 - update, update * candidate)
+        # The scan multiplies hundreds of gates: bfloat16 would lose the early tokens.
+        state_BNH = linear_scan((1 - update).float(), (update * candidate).float())
         return self.output(state_BNH * nn.functional.silu(gate))
 
 

@@ -43,7 +43,10 @@ class ConditionEncoder(nn.Module):
 
     def __init__(self, text_dim: int, hidden_dim: int, byte_dim: int) -> None:
         super().__init__()
-        self.text = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, hidden_dim))
+        # Dropout on text states: an unseen wording is near, not equal, to a seen one.
+        self.text = nn.Sequential(
+            nn.LayerNorm(text_dim), nn.Dropout(0.1), nn.Linear(text_dim, hidden_dim)
+        )
         self.text_mix = nn.Sequential(nn.LayerNorm(hidden_dim), FeedForward(hidden_dim, 2))
         self.prompts = ByteEncoder(byte_dim, hidden_dim)
         self.examples = ByteEncoder(byte_dim, hidden_dim)

@@ -19,7 +19,7 @@ from lora_gen.evaluation.statistics import mean_interval
 from recipes.tiny_lm.train_adapters import TEST_PAIRS, TEST_SEED, TRAIN_PAIRS, TRAIN_SEED
 from recipes.tiny_lm.world.tasks import all_tasks, pairs
 
-SHOTS = (0, 1, 2, 4, 8)
+SHOTS = (0, 1, 2, 4)
 
 
 def main() -> None:
