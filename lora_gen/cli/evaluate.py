@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,7 @@ def evaluate(
     *,
     zoo: ZooFolder = None,
     generator: options.Generator = None,
-    base: options.Base = "tiny_lm",
+    base: options.Base = None,
     out: Out = Path("report"),
     tasks: Tasks = None,
     seeds: Seeds = 3,
@@ -44,14 +46,16 @@ def evaluate(
     from lora_gen.assets import asset_path, default_generator
     from lora_gen.evaluation.run import evaluate as run
 
-    report = run(
-        zoo=zoo or asset_path("tiny_lm", "zoo"),
-        generator=generator or default_generator(),
-        base=base,
-        out=out,
-        tasks=tasks,
-        seeds=seeds,
-    )
+    # The measurement draws progress; on stderr it leaves stdout to the report.
+    with redirect_stdout(sys.stderr):
+        report = run(
+            zoo=zoo or asset_path("tiny_lm", "zoo"),
+            generator=generator or default_generator(),
+            base=base or "tiny_lm",
+            out=out,
+            tasks=tasks,
+            seeds=seeds,
+        )
     if json_output:
         print_json(report)
     else:
