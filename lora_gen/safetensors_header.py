@@ -200,13 +200,14 @@ def _read_header(file: BufferedReader, path: Path, limits: Limits) -> Safetensor
         raise AdapterFormatError(
             f"{name} has a header of {length} bytes, and a header needs 2. Download it again."
         )
+    if length > size - 8:
+        raise AdapterFormatError(
+            f"{name} has {size} bytes, but its header alone claims {length}: it is cut short, or "
+            "no safetensors file. Download it again."
+        )
     if length > limits.header_bytes:
         raise AdapterLimitError(
             f"{name} claims a header of {length} bytes, and at most {limits.header_bytes} are read."
-        )
-    if length > size - 8:
-        raise AdapterFormatError(
-            f"{name} is cut short ({size} of at least {length + 8} bytes). Download it again."
         )
     file.seek(8)
     text = file.read(length)

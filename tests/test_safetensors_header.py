@@ -76,18 +76,23 @@ def test_header_refuses_empty_and_short_files(tmp_path):
         refused(path, AdapterFormatError, sentence)
 
 
-@pytest.mark.parametrize("length", [2**63, 100_000_001, 8_000_001])
-def test_header_refuses_lengths_beyond_the_limit(tmp_path, length):
+def test_header_refuses_lengths_beyond_the_limit(tmp_path):
     path = tmp_path / "x.safetensors"
-    path.write_bytes(length.to_bytes(8, "little") + b"{}" * 8)
-    refused(path, AdapterLimitError, f"header of {length} bytes, and at most 8000000")
+    path.write_bytes((8_000_001).to_bytes(8, "little") + b" " * 8_000_001)
+    refused(path, AdapterLimitError, "header of 8000001 bytes, and at most 8000000")
 
 
-@pytest.mark.parametrize(("length", "sentence"), [(900, "cut short"), (0, "header of 0 bytes")])
-def test_header_refuses_lengths_that_do_not_fit(tmp_path, length, sentence):
+@pytest.mark.parametrize("length", [2**63, 100_000_001, 17])
+def test_header_refuses_lengths_beyond_the_file(tmp_path, length):
     path = tmp_path / "x.safetensors"
     path.write_bytes(length.to_bytes(8, "little") + b"{}" * 8)
-    refused(path, AdapterFormatError, sentence)
+    refused(path, AdapterFormatError, f"has 24 bytes, but its header alone claims {length}")
+
+
+def test_header_refuses_a_length_of_zero(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes((0).to_bytes(8, "little") + b"{}" * 8)
+    refused(path, AdapterFormatError, "header of 0 bytes")
 
 
 def test_header_refuses_too_many_tensors_before_parsing(tmp_path):

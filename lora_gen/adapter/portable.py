@@ -100,7 +100,7 @@ def _facts_of_adapter(adapter: Adapter, architecture: str | None) -> AdapterFact
     return AdapterFacts(
         features=frozenset(features),
         max_rank=adapter.max_rank,
-        uniform_scaling=len({round(pair.scaling, 9) for pair in pairs}) <= 1,
+        uniform_scaling=not {"rank_pattern", "alpha_pattern"} & features,
         alpha_is_rank=all(abs(pair.scaling - 1) < 1e-9 for pair in pairs),
         whole_alpha=all(abs(pair.scaling * pair.rank % 1) < 1e-9 for pair in pairs),
         base=adapter.base,
