@@ -46,7 +46,8 @@ class LoraGenOutput(BaseOutput):  # type: ignore[misc]
 class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
     """Samples adapters with any flow-matching scheduler of diffusers.
 
-    The text encoder is named, not stored: it is frozen, and its weights are checked by hash when it is loaded.
+    The text encoder is named, not stored: it is frozen, and its weights are checked by hash when it
+    is loaded.
     """
 
     model_cpu_offload_seq = "denoiser"
@@ -84,7 +85,8 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> LoraGenPipeline:
         """A pipeline from a folder or a hub id.
 
-        Diffusers cannot download components that a package defines, so a hub id is fetched here first.
+        Diffusers cannot download components that a package defines, so a hub id is fetched here
+        first.
 
         Raises:
             GeneratorError: There is no generator at that place.
@@ -97,7 +99,8 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
         if not (folder / "model_index.json").is_file():
             raise GeneratorError(
-                f"`{folder}` has no model_index.json, so it is not a generator. Name a folder that `save_pretrained` wrote."
+                f"`{folder}` has no model_index.json, so it is not a generator. "
+                "Name a folder that `save_pretrained` wrote."
             )
         kwargs.setdefault("low_cpu_mem_usage", False)
         pipe: LoraGenPipeline = super().from_pretrained(folder, **kwargs)
@@ -117,8 +120,9 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             trained_with = self.denoiser.config.text_fingerprint
             if trained_with not in (None, encoder.fingerprint):
                 raise ConditionError(
-                    f"The text encoder `{encoder.name}` has weights {encoder.fingerprint[:12]}…, but this generator was trained "
-                    f"with {trained_with[:12]}…. Install the text encoder it was trained with."
+                    f"The text encoder `{encoder.name}` has weights {encoder.fingerprint[:12]}…, "
+                    f"but this generator was trained with {trained_with[:12]}…. "
+                    "Install the text encoder it was trained with."
                 )
             self._encoder = encoder.to(self.denoiser.device)
         return self._encoder
@@ -145,21 +149,24 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             text: What the adapter should make the base do.
             prompts: Unlabeled inputs of the task.
             examples: Input-output pairs of the task.
-            base: The base: a spec, an embedded id, a folder or a hub id; by default the one the generator was trained for.
+            base: The base: a spec, an embedded id, a folder or a hub id; by default the one the
+                generator was trained for.
             rank: LoRA rank.
             targets: Which modules, as in PEFT: `all-linear`, `attention`, `mlp`, or names.
             num_adapters: Candidates; each starts from its own noise.
             num_inference_steps: Steps of the noise scheduler.
             guidance_scale: Weight of the condition against the null condition; 1 is plain sampling.
             generator: Source of the noise; the same seed gives the same bytes.
-            callback_on_step_end: Called after each step with `latents` (the tokens) and the predicted clean tokens `clean`.
+            callback_on_step_end: Called after each step with `latents` (the tokens) and the
+                predicted clean tokens `clean`.
 
         Returns:
             Adapters and, for each, a JSON-able record of how it was made.
 
         Raises:
             ConditionError: Nothing was asked, or a part of it cannot be encoded.
-            GeneratorError: An option is out of range, or the generator was not trained for the base.
+            GeneratorError: An option is out of range, or the generator was not trained for the
+                base.
             LayoutMismatchError: `rank` is out of range.
         """
         steps = DEFAULT_STEPS if num_inference_steps is None else num_inference_steps
@@ -276,8 +283,9 @@ def require_flow_scheduler(scheduler: Any) -> None:
     )
     if not flow:
         raise GeneratorError(
-            f"`{name}` has prediction_type {config.get('prediction_type')!r}, but this generator predicts a flow. Use a FlowMatch "
-            "scheduler, or build it with `prediction_type='flow_prediction', use_flow_sigmas=True`."
+            f"`{name}` has prediction_type {config.get('prediction_type')!r}, but this generator "
+            "predicts a flow. Use a FlowMatch scheduler, or build it with "
+            "`prediction_type='flow_prediction', use_flow_sigmas=True`."
         )
 
 
@@ -310,6 +318,6 @@ def _download(name: str, **options: Any) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise GeneratorError(
-            f"`{name}` is neither a folder nor a generator that can be fetched from the hub ({type(error).__name__}). "
-            "Check the name, or go online."
+            f"`{name}` is neither a folder nor a generator that can be fetched from the hub "
+            f"({type(error).__name__}). Check the name, or go online."
         ) from error

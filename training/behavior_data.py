@@ -1,4 +1,4 @@
-"""What behavior training reads: tasks with descriptions and input-output pairs, one JSON object a line."""
+"""What behavior training reads: tasks with descriptions and pairs, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def read_behaviors(path: Path, *, split: str | None = None) -> list[BehaviorReco
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"`{path}` line {number} is not a record with task, split, descriptions and examples ({error}). "
-                "Make the file again."
+                f"`{path}` line {number} is not a record with task, split, descriptions and "
+                f"examples ({error}). Make the file again."
             ) from error
         if split in (None, record.split):
             records.append(record)
@@ -92,7 +92,10 @@ class TextStateCache:
 
 
 class ZooTokens:
-    """Tokens of the zoo's adapters by task, in one memory-mapped file; memory stays flat as the zoo grows."""
+    """Tokens of the zoo's adapters by task, in one memory-mapped file.
+
+    Memory stays flat as the zoo grows.
+    """
 
     def __init__(self, zoo: Zoo, codec: AdapterCodec, tasks: Sequence[str], cache: Path) -> None:
         by_task = {entry.task: entry.id for entry in zoo.entries() if entry.task}
@@ -114,7 +117,7 @@ class ZooTokens:
             target.rename(path)
 
     def batch(self, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(tokens (M, N, D) float32 of the tasks that have an adapter, their positions in `tasks` (M,))."""
+        """(float32 tokens (M, N, D) of tasks that have an adapter, their positions (M,))."""
         where = [i for i, task in enumerate(tasks) if task in self.rows]
         rows = torch.tensor([self.rows[tasks[i]] for i in where], dtype=torch.int64)
         return self.tokens[rows].float(), torch.tensor(where, dtype=torch.int64)

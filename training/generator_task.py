@@ -1,4 +1,4 @@
-"""Train the generator: behavior on the sampler's own path, and flow matching on the zoo's tokens."""
+"""Train the generator: behavior on the sampler's own path, flow matching on the zoo's tokens."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ class ObjectiveConfig:
     lines_per_task: int = 8
     """Lines for each adapter and optimizer step."""
     ranks: tuple[int, ...] = (1, 2, 2, 4)
-    """A batch draws one, so a rank named twice comes twice as often; a lower rank is the first components of a higher one."""
+    """A batch draws one, so a rank named twice comes twice as often.
+
+    A lower rank is the first components of a higher one.
+    """
     drop_text: float = 0.1
     """Share of rows without text; they get examples, or nothing."""
     show_prompts: float = 0.2
@@ -98,7 +101,8 @@ class GeneratorTaskConfig:
         goal = self.objective
         require(
             goal.behavior == "labels" or self.zoo is not None,
-            "`task.zoo` is missing, but `task.objective.behavior=distill` compares with its adapters. Set `task.zoo`.",
+            "`task.zoo` is missing, but `task.objective.behavior=distill` compares with its "
+            "adapters. Set `task.zoo`.",
         )
         require(
             goal.sampler_steps >= 1,

@@ -1,6 +1,8 @@
-"""The two objectives: flow matching in weight space, behavior through the frozen base. Plain functions of tensors."""
+"""The two objectives: flow matching in weight space, behavior through the frozen base."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +21,8 @@ def flow_matching_loss(
 ) -> Tensor:
     """Squared error of the predicted clean tokens at random noise levels, a scalar.
 
-    The flow's error is that of the clean tokens over t^2 (v = (x_t - x_0) / t); without this weight, levels count evenly.
-    Source: Lipman et al., arXiv 2210.02747.
+    The flow's error is that of the clean tokens over t^2 (v = (x_t - x_0) / t); without this
+    weight, levels count evenly. Source: Lipman et al., arXiv 2210.02747.
     """
     level_B = torch.rand(tokens_BND.shape[0], generator=generator, device=tokens_BND.device)
     noise_BND = torch.randn(tokens_BND.shape, generator=generator, device=tokens_BND.device)
@@ -33,15 +35,16 @@ def flow_matching_loss(
 def sample_on_path(
     denoiser: RecurrentDenoiser, prototype: Prototype, noise_BND: Tensor, *, steps: int, stop: int
 ) -> Tensor:
-    """Clean tokens as predicted at step `stop` of the sampler's own path; gradients flow through that step only.
+    """Clean tokens as predicted at step `stop` of the sampler's own path.
 
-    The path starts at pure noise and takes `stop` Euler steps of `steps` without gradients: behavior must be trained
-    where the sampler goes, a noised true adapter teaches copying.
+    Gradients flow through that step only. The path starts at pure noise and takes `stop` Euler
+    steps of `steps` without gradients: behavior must be trained where the sampler goes, a noised
+    true adapter teaches copying.
     """
     levels = torch.linspace(1, 0, steps + 1).tolist()
     x_BND = noise_BND
     with torch.no_grad():
-        for now, after in zip(levels[:stop], levels[1 : stop + 1], strict=True):
+        for now, after in pairwise(levels[: stop + 1]):
             clean = denoiser.clean(x_BND, _full(now, x_BND), prototype)
             x_BND = x_BND * (after / now) + clean * (1 - after / now)
     return denoiser.clean(x_BND, _full(levels[stop], x_BND), prototype)
@@ -52,7 +55,9 @@ def _full(level: float, like_BND: Tensor) -> Tensor:
 
 
 def label_loss(base: nn.Module, factors: StackedFactors, lines: Lines, adapters: int) -> Tensor:
-    """Cross entropy of the right answers under the base with each adapter, mean over adapters; a scalar.
+    """Cross entropy of the right answers under the base with each adapter; a scalar.
+
+    The mean over adapters of each adapter's mean over its answer tokens.
 
     Args:
         base: The frozen base.
@@ -71,9 +76,9 @@ def label_loss(base: nn.Module, factors: StackedFactors, lines: Lines, adapters:
 def distillation_loss(
     base: nn.Module, factors: StackedFactors, teacher: StackedFactors, lines: Lines, adapters: int
 ) -> Tensor:
-    """KL divergence from the zoo adapters' own output distributions to the generated ones', mean over adapters.
+    """KL divergence from the zoo adapters' output distributions to the generated ones', a scalar.
 
-    No label is needed: the lines only say where to compare.
+    The mean over adapters. No label is needed: the lines only say where to compare.
     """
     chosen = lines.labels[:, 1:] != IGNORE
     with torch.no_grad(), stacked_adapters(base, teacher):

@@ -1,7 +1,8 @@
 """Many adapters on one frozen base at once: stacked factors, one batched matmul for all.
 
-Rows of the base's batch are adapter-major: rows `i * P … (i + 1) * P - 1` belong to adapter `i` of `B`. Nothing of the base is changed
-or copied; a forward hook on each target adds `(x A^T) B^T`. Works for `nn.Linear` and GPT-2's `Conv1D`.
+Rows of the base's batch are adapter-major: rows `i * P … (i + 1) * P - 1` belong to adapter `i` of
+`B`. Nothing of the base is changed or copied; a forward hook on each target adds `(x A^T) B^T`.
+Works for `nn.Linear` and GPT-2's `Conv1D`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def stack_adapters(adapters: Sequence[Adapter]) -> dict[str, tuple[Tensor, Tenso
     A module that an adapter does not target gets zeros. Linear modules only.
 
     Raises:
-        AdapterMismatchError: Two adapters disagree on a module's shape, or a module is a convolution.
+        AdapterMismatchError: Two adapters disagree on a module's shape, or a module is a
+            convolution.
     """
     modules: dict[str, tuple[int, int]] = {}
     for adapter in adapters:
@@ -33,8 +35,9 @@ def stack_adapters(adapters: Sequence[Adapter]) -> dict[str, tuple[Tensor, Tenso
             shape = (pair.out_features, pair.in_features)
             if pair.is_conv or modules.setdefault(name, shape) != shape:
                 raise AdapterMismatchError(
-                    f"`{name}` has shape {shape} here and {modules.get(name, shape)} in another adapter of the stack, "
-                    "or is a convolution. Stack only linear adapters of one base."
+                    f"`{name}` has shape {shape} here and {modules.get(name, shape)} in another "
+                    "adapter of the stack, or is a convolution. "
+                    "Stack only linear adapters of one base."
                 )
     rank = max((adapter.max_rank for adapter in adapters), default=0)
     stacked = {}
@@ -55,14 +58,15 @@ def stacked_adapters(model: nn.Module, factors: StackedFactors) -> Iterator[None
     """Apply the stack inside the `with` block; gradients flow into the factors.
 
     Raises:
-        AdapterMismatchError: A module is not in the model, or the batch is not a multiple of the number of adapters.
+        AdapterMismatchError: A module is not in the model, or the batch is not a multiple of the
+            number of adapters.
     """
     modules = dict(model.named_modules())
     missing = sorted(set(factors) - set(modules))
     if missing:
         raise AdapterMismatchError(
-            f"`{missing[0]}` is not a module of the base ({len(missing)} of {len(factors)} targets are missing). "
-            "Use an adapter made for this base."
+            f"`{missing[0]}` is not a module of the base ({len(missing)} of {len(factors)} targets "
+            "are missing). Use an adapter made for this base."
         )
     handles = [
         modules[name].register_forward_hook(_delta_hook(name, a_BRI, b_BOR))
@@ -82,7 +86,8 @@ def _delta_hook(name: str, a_BRI: Tensor, b_BOR: Tensor):  # type: ignore[no-unt
         x = inputs[0]
         if x.shape[0] % adapters:
             raise AdapterMismatchError(
-                f"`{name}` got {x.shape[0]} rows for {adapters} adapters. The batch must hold the same number of rows for each."
+                f"`{name}` got {x.shape[0]} rows for {adapters} adapters. "
+                "The batch must hold the same number of rows for each."
             )
         x_BTI = x.reshape(adapters, -1, x.shape[-1])
         a, b = a_BRI.to(x_BTI.dtype), b_BOR.to(x_BTI.dtype)

@@ -23,15 +23,17 @@ def canonicalize(adapter: Adapter) -> Adapter:
 def canonicalize_pair(pair: LoraPair) -> LoraPair:
     """The one pair of the gauge orbit that the zoo learns from, with scaling 1.
 
-    (B @ G, inv(G) @ A) is the same delta weight for every invertible G, so equal adapters can look unrelated. The canonical pair
-    is the singular value decomposition of the delta with the singular values shared evenly between B and A, largest first, and
-    the sign that makes each column sum of B positive. It is found on the r x r core of two QR factorizations.
+    (B @ G, inv(G) @ A) is the same delta weight for every invertible G, so equal adapters can look
+    unrelated. The canonical pair is the singular value decomposition of the delta with the singular
+    values shared evenly between B and A, largest first, and the sign that makes each column sum of
+    B positive. It is found on the r x r core of two QR factorizations.
 
     Args:
         pair: Factors A (R, in), B (out, R), or a Conv2d's.
 
     Returns:
-        A pair of the same rank, shape and dtype; directions beyond the delta's rank are exactly zero.
+        A pair of the same rank, shape and dtype; directions beyond the delta's rank are exactly
+            zero.
     """
     a_RI, b_OR = (matrix.double() for matrix in pair.matrices())
     q_OK, left_KR = torch.linalg.qr(b_OR * pair.scaling)
@@ -47,7 +49,7 @@ def canonicalize_pair(pair: LoraPair) -> LoraPair:
 
 
 def _sign_of_sums(columns_OR: Tensor) -> Tensor:
-    """+1 or -1 for each column; the largest-entry rule flips under 3% noise, the sum rule does not."""
+    """+1 or -1 for each column; the largest-entry rule flips under 3% noise, this one does not."""
     return torch.where(columns_OR.sum(0) < 0, -1.0, 1.0).to(columns_OR.dtype)
 
 

@@ -17,7 +17,10 @@ from lora_gen.errors import LayoutMismatchError
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterCodec:
-    """Maps adapters of one layout to tokens (N, D + 1) and back; exact on canonical adapters up to rounding."""
+    """Maps adapters of one layout to tokens (N, D + 1) and back.
+
+    Exact on canonical adapters up to rounding.
+    """
 
     layout: TokenLayout
     scaling: TokenScaling
@@ -28,7 +31,8 @@ class AdapterCodec:
         An adapter of lower rank is zero-padded.
 
         Raises:
-            LayoutMismatchError: The adapter has other modules or shapes, or a larger rank, than the layout.
+            LayoutMismatchError: The adapter has other modules or shapes, or a larger rank, than the
+                layout.
             AdapterValueError: A factor is not finite.
         """
         self._require_fit(adapter)
@@ -57,8 +61,9 @@ class AdapterCodec:
         expected = (layout.num_tokens, layout.width + 1)
         if tuple(tokens_BND.shape[1:]) != expected:
             raise LayoutMismatchError(
-                f"`tokens` have shape {tuple(tokens_BND.shape[1:])}, but the layout needs {expected}. "
-                "Build the layout for the rank and targets that the tokens were made for."
+                f"`tokens` have shape {tuple(tokens_BND.shape[1:])}, but the layout needs "
+                f"{expected}. Build the layout for the rank and targets that the tokens were made "
+                "for."
             )
         weights_BND = self.scaling.join(tokens_BND, layout.slot_roles.to(tokens_BND.device))
         batch = tokens_BND.shape[0]
@@ -100,17 +105,19 @@ class AdapterCodec:
         if odd:
             where = "missing from the adapter" if odd[0] in names else "not in the layout"
             raise LayoutMismatchError(
-                f"`{odd[0]}` is {where} ({len(odd)} modules differ). Build the layout for the adapter's target modules."
+                f"`{odd[0]}` is {where} ({len(odd)} modules differ). "
+                "Build the layout for the adapter's target modules."
             )
         if adapter.max_rank > self.layout.rank:
             raise LayoutMismatchError(
-                f"`adapter` has rank {adapter.max_rank}, but this layout was built for rank {self.layout.rank}. "
-                f"Pass `rank={adapter.max_rank}` or truncate the adapter first."
+                f"`adapter` has rank {adapter.max_rank}, but this layout was built for rank "
+                f"{self.layout.rank}. Pass `rank={adapter.max_rank}` or truncate the adapter first."
             )
         for module in self.layout.modules:
             pair = adapter.pairs[module.name]
             if (pair.out_features, pair.in_features) != (module.out_features, module.in_features):
                 raise LayoutMismatchError(
-                    f"`{module.name}` is {pair.out_features} x {pair.in_features} in the adapter, but "
-                    f"{module.out_features} x {module.in_features} in the layout. The adapter belongs to another base."
+                    f"`{module.name}` is {pair.out_features} x {pair.in_features} in the adapter, "
+                    f"but {module.out_features} x {module.in_features} in the layout. "
+                    "The adapter belongs to another base."
                 )

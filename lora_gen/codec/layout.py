@@ -38,8 +38,9 @@ class ModuleSlots:
 class TokenLayout:
     """The fixed order of tokens for one base, target set and rank.
 
-    Tokens are ordered by LoRA component first, then module, then side (A, B), then chunk: the tokens of a rank-2 adapter are the
-    first half of those of a rank-4 adapter. Each token is one chunk of `width` values of one row of A or column of B.
+    Tokens are ordered by LoRA component first, then module, then side (A, B), then chunk: the
+    tokens of a rank-2 adapter are the first half of those of a rank-4 adapter. Each token is one
+    chunk of `width` values of one row of A or column of B.
     """
 
     modules: tuple[ModuleSlots, ...]
@@ -122,8 +123,8 @@ class TokenLayout:
     def slot_features(self) -> Tensor:
         """What else describes each token, as Fourier features; (N, NUM_NUMERIC_FEATURES) float32.
 
-        Depth, component, chunk position, the module's widths and the size of the base: nothing in it names a base, so that one generator
-        serves any rank, target set and model.
+        Depth, component, chunk position, the module's widths and the size of the base: nothing in
+        it names a base, so that one generator serves any rank, target set and model.
         """
         layers = len({m.depth for m in self.modules})
         rows = [
@@ -161,7 +162,8 @@ class TokenLayout:
         """
         if data.get("version") != 1:
             raise LayoutMismatchError(
-                f"`layout` has version {data.get('version')}, but this library reads version 1. Build the layout again."
+                f"`layout` has version {data.get('version')}, but this library reads version 1. "
+                "Build the layout again."
             )
         modules = tuple(
             ModuleSlots(**{**m, "kernel": tuple(m["kernel"]) if m["kernel"] else None})

@@ -1,4 +1,4 @@
-"""What a module does in its base, read from its name: the words that different architectures share."""
+"""What a module does in its base, read from its name: words that architectures share."""
 
 from __future__ import annotations
 

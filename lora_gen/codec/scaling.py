@@ -1,4 +1,4 @@
-"""Scale of tokens: direction and logarithm of size apart, so that the size is carried and never lost."""
+"""Scale of tokens: direction and log size apart, so that the size is carried and never lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ MAX_SCORE = 8.0
 class TokenScaling:
     """Mean and spread of the log sizes that a generator was trained on.
 
-    A token is (chunk / rms, (log rms - mean[role, side]) / std): `width` values of unit root mean square and one score.
+    A token is (chunk / rms, (log rms - mean[role, side]) / std): `width` values of unit root mean
+    square and one score.
     """
 
     log_means: Mapping[str, float] = field(default_factory=dict)
@@ -64,7 +65,8 @@ class TokenScaling:
             samples: For each adapter: chunks (N, D), value mask (N, D), slot roles (N,).
 
         Returns:
-            Means by role and side, and one common standard deviation, over chunks that are not zero.
+            Means by role and side, and one common standard deviation, over chunks that are not
+                zero.
         """
         sums: dict[int, list[float]] = {}
         total, square, count = 0.0, 0.0, 0

@@ -15,8 +15,8 @@ NUM_BASE_FEATURES = 12
 def base_features(spec: BaseModelSpec) -> Tensor:
     """Features of a base, (NUM_BASE_FEATURES,) float32.
 
-    Logarithms of layers, width, number of modules and weights in them; kind of model; task type; which module types there are. Two bases of
-    one architecture and size have equal features.
+    Logarithms of layers, width, number of modules and weights in them; kind of model; task type;
+    which module types there are. Two bases of one architecture and size have equal features.
     """
     shapes = list(spec.modules.values())
     weights = sum(

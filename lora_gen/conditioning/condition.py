@@ -1,4 +1,4 @@
-"""What was asked, encoded: a batch of text states, prompt bytes, example bytes and base features."""
+"""What was asked, encoded: text states, prompt bytes, example bytes and base features."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ MAX_BYTES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """An encoded request for a batch of B adapters; a part that is None is missing for the whole batch.
+    """An encoded request for a batch of B adapters.
 
-    A row may also miss a part alone: all-False mask, all-zero bytes or features.
+    A part that is None is missing for the whole batch. A row may also miss a part alone: all-False
+    mask, all-zero bytes or features.
     """
 
     text_states: Tensor | None = None
@@ -46,7 +47,7 @@ class Condition:
         return 1
 
     def null(self, *, text: bool = True, prompts: bool = True, examples: bool = True) -> Condition:
-        """The condition with the named parts dropped; the base stays, since every adapter has one."""
+        """The condition without the named parts; the base stays, since every adapter has one."""
         dropped = replace(self)
         if text:
             dropped = replace(dropped, text_states=None, text_mask=None)
@@ -101,7 +102,8 @@ def _to_bytes(text: str, part: str) -> bytes:
         ) from error
     if not data.strip() or len(data) > MAX_BYTES:
         raise ConditionError(
-            f"`{part}` holds a line of {len(data)} bytes, but a line must have between 1 and {MAX_BYTES}. Shorten or remove it."
+            f"`{part}` holds a line of {len(data)} bytes, but a line must have between 1 and "
+            f"{MAX_BYTES}. Shorten or remove it."
         )
     return data
 
@@ -110,7 +112,8 @@ def _pack(rows: Sequence[Sequence[bytes]], part: str) -> Tensor:
     most = max(len(row) for row in rows)
     if most > MAX_ITEMS:
         raise ConditionError(
-            f"`{part}` has {most} lines, but at most {MAX_ITEMS} are read. Choose {MAX_ITEMS} of them."
+            f"`{part}` has {most} lines, but at most {MAX_ITEMS} are read. "
+            f"Choose {MAX_ITEMS} of them."
         )
     length = max((len(data) for row in rows for data in row), default=1)
     packed = torch.zeros(len(rows), max(1, most), length, dtype=torch.int64)

@@ -18,8 +18,8 @@ _GROUP = 8
 def mean_adapter(zoo: Zoo, ids: Sequence[str], *, rank: int) -> Adapter:
     """The adapter whose delta weight is the mean of the zoo's, at `rank`.
 
-    The running sum is cut to eight times `rank` after each group, so memory does not grow with the zoo; what is cut is small beside
-    the final cut to `rank`.
+    The running sum is cut to eight times `rank` after each group, so memory does not grow with the
+    zoo; what is cut is small beside the final cut to `rank`.
     """
     total: Adapter | None = None
     for start in range(0, len(ids), _GROUP):
@@ -30,7 +30,7 @@ def mean_adapter(zoo: Zoo, ids: Sequence[str], *, rank: int) -> Adapter:
 
 
 class NearestText:
-    """The zoo's adapter whose description is nearest to a text, by the cosine of pooled text vectors."""
+    """The zoo's adapter whose description is nearest to a text, by cosine of pooled vectors."""
 
     def __init__(self, zoo: Zoo, ids: Sequence[str], encoder: TextEncoder) -> None:
         self.encoder = encoder

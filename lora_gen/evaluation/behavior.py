@@ -82,10 +82,8 @@ class TaskRunner:
                 yield self._text(ids)
 
     def _greedy(self, question: list[int]) -> str:
-        ids: list[int] = []
-        for ids in self._steps(question):
-            pass
-        return self._text(ids)
+        answers = list(self._steps(question))
+        return self._text(answers[-1] if answers else [])
 
     @torch.no_grad()
     def _steps(self, question: list[int]) -> Iterator[list[int]]:
@@ -111,7 +109,8 @@ def exact_matches(
 ) -> Tensor:
     """Whether greedy decoding gives exactly the answer, for each line; (B,) bool.
 
-    One teacher-forced pass: greedy decoding is right exactly if every next-token guess on the right answer is right.
+    One teacher-forced pass: greedy decoding is right exactly if every next-token guess on the right
+    answer is right.
     """
     applied = stacked_adapters(model, factors) if factors is not None else nullcontext()
     with applied:

@@ -1,4 +1,4 @@
-"""Inputs and answers as token ids: the tokenizer's own chat template decides how a base is asked."""
+"""Inputs and answers as token ids: the tokenizer's own chat template says how to ask a base."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Chat:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.chat_template:
             raise BaseModelError(
-                f"`{tokenizer.name_or_path}` has no chat template, so there is no way to ask this base. "
-                "Set `tokenizer.chat_template` and save the tokenizer beside the base."
+                f"`{tokenizer.name_or_path}` has no chat template, so there is no way to ask this "
+                "base. Set `tokenizer.chat_template` and save the tokenizer beside the base."
             )
         self.tokenizer = tokenizer
         pad = (

@@ -1,4 +1,4 @@
-"""Scores to report.json and report.md: every method with its interval, and shares of the oracle's gain."""
+"""Scores to report.json and report.md: intervals of every method, shares of the oracle's gain."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_report(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                     methods[method], methods[BASE], methods[ORACLE]
                 ).to_dict()
             except ConfigError:
-                continue  # the oracle gains nothing here, so a share says nothing; the report leaves it out
+                continue  # the oracle gains nothing here, so a share says nothing: left out
         summary[split] = {
             "tasks": len(methods[BASE]),
             "exact_match": rows,
@@ -65,8 +65,9 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         for m in gained
     ]
     settings = (
-        f"Base `{report['base']}`; exact match over {report['inputs']} test inputs a task; 95% bootstrap intervals over tasks. "
-        f"Generated from text alone: mean over {report['seeds']} seeds, each with another wording, none picked."
+        f"Base `{report['base']}`; exact match over {report['inputs']} test inputs a task; "
+        "95% bootstrap intervals over tasks. Generated from text alone: mean over "
+        f"{report['seeds']} seeds, each with another wording, none picked."
     )
     return "\n".join(
         [
@@ -88,7 +89,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
 
 def _cell(interval: Mapping[str, float] | None) -> str:
     if interval is None:
-        return "–"
+        return "\u2013"
     return f"{interval['value']:.3f} [{interval['low']:.2f}, {interval['high']:.2f}]"
 
 

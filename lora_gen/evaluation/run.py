@@ -54,8 +54,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Write report.json and report.md, and return the report.
 
-    Scores are exact match for each task over `inputs` test pairs; intervals are 95% bootstrap over tasks. A generated adapter's score is the mean over
-    `seeds` noise seeds, each with another wording: no seed is picked.
+    Scores are exact match for each task over `inputs` test pairs; intervals are 95% bootstrap over
+    tasks. A generated adapter's score is the mean over `seeds` noise seeds, each with another
+    wording: no seed is picked.
 
     Args:
         zoo: Zoo with oracle adapters and test pairs.
@@ -154,5 +155,5 @@ def _few_shot(bench: Bench, tasks: Sequence[EvaluationTask]) -> list[float]:
 
 
 def _tests(bench: Bench, task: EvaluationTask) -> list[tuple[str, str]]:
-    """Exactly `inputs` pairs, so that a stack is rectangular; a kind with few inputs repeats them."""
+    """Exactly `inputs` pairs, so that a stack is rectangular; few inputs are repeated."""
     return [task.tests[i % len(task.tests)] for i in range(bench.inputs)]

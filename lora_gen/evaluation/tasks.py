@@ -1,4 +1,4 @@
-"""What one split is measured on: tasks with descriptions, shots and test pairs, read from a zoo's entries."""
+"""What one split is measured on: tasks with descriptions, shots and test pairs from a zoo."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def evaluation_tasks(
 ) -> dict[str, list[EvaluationTask]]:
     """Tasks by split, at most `limit` of each, drawn by `seed`.
 
-    The unseen wordings are those that the entries of seen tasks keep under `extra["held_out_descriptions"]`.
+    The unseen wordings are those that the entries of seen tasks keep under
+    `extra["held_out_descriptions"]`.
 
     Raises:
         ZooError: No entry keeps test pairs under `extra["tests"]`.
@@ -50,8 +51,8 @@ def evaluation_tasks(
             found[split] = [_task(entry, split) for entry in chosen]
     if not found:
         raise ZooError(
-            'No entry of this zoo keeps test pairs under `extra["tests"]`, so nothing can be measured. Add entries with '
-            "tests that their adapters were not trained on."
+            'No entry of this zoo keeps test pairs under `extra["tests"]`, so nothing can be '
+            "measured. Add entries with tests that their adapters were not trained on."
         )
     return found
 

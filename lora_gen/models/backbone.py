@@ -1,4 +1,4 @@
-"""The recurrent backbone: one state for each token slot, from what the slot is and what was asked."""
+"""The recurrent backbone: a state for each token slot, from what it is and what was asked."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ class BackboneBlock(nn.Module):
 
 
 class RecurrentBackbone(nn.Module):
-    """Slots and condition to states; it never sees weights, so one pass serves every sampler step and candidate.
+    """Slots and condition to states.
 
-    Linear in the number of slots. It is causal over the layout's order, and the layout orders by LoRA component: the states
-    of a rank-2 adapter are the first half of those of a rank-4 adapter.
+    It never sees weights, so one pass serves every sampler step and candidate. Linear in the number
+    of slots. It is causal over the layout's order, and the layout orders by LoRA component: the
+    states of a rank-2 adapter are the first half of those of a rank-4 adapter.
     """
 
     def __init__(self, hidden_dim: int, num_layers: int, num_heads: int, multiple: int) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 def linear_scan(decay_BNH: Tensor, value_BNH: Tensor) -> Tensor:
     """h_n = decay_n * h_(n-1) + value_n with h_(-1) = 0, in work linear in N.
 
-    The sequence is cut into about sqrt(N) chunks: a scan inside all chunks at once, then one over the chunks' last states.
+    The sequence is cut into about sqrt(N) chunks: a scan inside all chunks at once, then one over
+    the chunks' last states.
     """
     batch, length, width = value_BNH.shape
     size = max(1, math.isqrt(length - 1) + 1)
@@ -36,8 +37,8 @@ def linear_scan(decay_BNH: Tensor, value_BNH: Tensor) -> Tensor:
 class GatedRecurrence(nn.Module):
     """Minimal gated linear recurrence with an output gate.
 
-    Source: minGRU (Feng et al., arXiv 2410.01201), the gate of GRU without the hidden state in it, so that the
-    recurrence is a linear scan.
+    Source: minGRU (Feng et al., arXiv 2410.01201), the gate of GRU without the hidden state in it,
+    so that the recurrence is a linear scan.
     """
 
     def __init__(self, hidden_dim: int) -> None:
@@ -65,14 +66,15 @@ class CrossAttention(nn.Module):
         self.output = nn.Linear(hidden_dim, hidden_dim)
 
     def forward(self, x_BNH: Tensor, memory_BKH: Tensor, mask_BK: Tensor) -> Tensor:
-        """What each token read from the memory, (B, N, H); `mask_BK` is True where the memory is valid."""
+        """What each token read, (B, N, H); `mask_BK` is True where the memory is valid."""
         batch, length, width = x_BNH.shape
         shape = (batch, -1, self.num_heads, width // self.num_heads)
         query = self.query(x_BNH).view(shape).transpose(1, 2)
         key, value = (
             part.view(shape).transpose(1, 2) for part in self.key_value(memory_BKH).chunk(2, -1)
         )
-        # Written out: with a few dozen condition tokens, PyTorch's fused kernel is slower on CPU, backward above all.
+        # Written out: with a few dozen condition tokens, PyTorch's fused kernel is slower on CPU,
+        # backward above all.
         scores = query @ key.mT / math.sqrt(query.shape[-1])
         weights = scores.float().masked_fill(~mask_BK[:, None, None], -torch.inf).softmax(-1)
         read = weights.to(value.dtype) @ value
@@ -113,7 +115,10 @@ class NoiseLevel(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Shift, scale and gate from the noise level, zero at the start (adaLN-Zero, Peebles & Xie, arXiv 2212.09748)."""
+    """Shift, scale and gate from the noise level, zero at the start.
+
+    Source: adaLN-Zero (Peebles & Xie, arXiv 2212.09748).
+    """
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()

@@ -13,7 +13,10 @@ PARTS = ("text", "prompts", "examples", "base")
 
 
 class ByteEncoder(nn.Module):
-    """A small recurrent reader of raw bytes: case and punctuation matter, and text encoders fold them away."""
+    """A small recurrent reader of raw bytes.
+
+    Case and punctuation matter, and text encoders fold them away.
+    """
 
     def __init__(self, byte_dim: int, hidden_dim: int) -> None:
         super().__init__()

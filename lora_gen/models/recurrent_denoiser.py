@@ -1,4 +1,4 @@
-"""The generator's network: recurrent backbone and denoiser with their condition encoder, one ModelMixin."""
+"""The generator's network: backbone, denoiser and condition encoder as one ModelMixin."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Prototype:
 class RecurrentDenoiser(ModelMixin, ConfigMixin):
     """Predicts the flow of noisy tokens, given what was asked.
 
-    The network itself predicts the clean tokens; the flow is v = (x_t - x_0) / t on the straight path
-    x_t = (1 - t) x_0 + t noise (Lipman et al., arXiv 2210.02747), so any flow-matching scheduler can sample it.
+    The network itself predicts the clean tokens; the flow is v = (x_t - x_0) / t on the straight
+    path x_t = (1 - t) x_0 + t noise (Lipman et al., arXiv 2210.02747), so any flow-matching
+    scheduler can sample it.
     """
 
     @register_to_config

@@ -2,7 +2,8 @@
 
 python -m recipes.tiny_lm.build
 
-Steps can be run alone: `--only zoo generator`. Interrupt and start again: the zoo and the generator go on where they were.
+Steps can be run alone: `--only zoo generator`. Interrupt and start again: the zoo and the generator
+go on where they were.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Zero-shot lines as padded tensors: `<bos>input<TAB>output<NEWLINE>`, with a mask on what is to be learned."""
+"""Zero-shot lines as padded tensors, `<bos>input<TAB>output<NEWLINE>`, and their labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IGNORE = -100
 
 
 def pad_lines(pairs: Sequence[tuple[str, str]]) -> tuple[Tensor, Tensor]:
-    """(input ids, labels), both (len(pairs), T); labels are IGNORE outside the output and its newline."""
+    """(input ids, labels), both (len(pairs), T); IGNORE outside the output and its newline."""
     rows = [np.concatenate([[BOS], encode_line(*pair)]) for pair in pairs]
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), PAD)

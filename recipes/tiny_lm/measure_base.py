@@ -1,6 +1,7 @@
-"""Exact match of the bare base, zero-shot and few-shot, over all tasks, with a bootstrap interval over tasks.
+"""Exact match of the bare base, zero-shot and few-shot, with bootstrap intervals over tasks.
 
-python -m recipes.tiny_lm.measure_base --base lora_gen/assets/tiny_lm/base --out lora_gen/assets/tiny_lm/reports/base.json
+python -m recipes.tiny_lm.measure_base --base lora_gen/assets/tiny_lm/base --out
+lora_gen/assets/tiny_lm/reports/base.json
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m recipes.tiny_lm.pretrain --out lora_gen/assets/tiny_lm/base
 
-The base learns to infer the task from the lines above; without lines it cannot know which one is meant.
-2 CPU cores: see `training.json` beside the weights for the time it took.
+The base learns to infer the task from the lines above; without lines it cannot know which one is
+meant. 2 CPU cores: see `training.json` beside the weights for the time it took.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def batch(tasks: tuple[Task, ...], rng: random.Random, size: int) -> Tensor:
 
 
 def output_weights(ids: Tensor) -> Tensor:
-    """1 for targets that belong to an output or end it, INPUT_WEIGHT for those of an input; (B, T)."""
+    """1 for targets that belong to an output or end it, INPUT_WEIGHT for the others; (B, T)."""
     is_tab, is_newline = ids == SEPARATOR_ID, ids == NEWLINE_ID
     inside = (is_tab.cumsum(1) - is_newline.cumsum(1)).clamp(0, 1).bool()
     return torch.where(inside, 1.0, INPUT_WEIGHT)

@@ -1,4 +1,4 @@
-"""The byte-level tokenizer of the tiny base: id = 3 + byte, saved as an ordinary Transformers tokenizer."""
+"""The byte-level tokenizer of the tiny base: id = 3 + byte, an ordinary Transformers tokenizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ m['content'] }}"
     "{% if m['role'] == 'user' %}{{ '\\t' }}{% else %}{{ '\\n' }}{% endif %}{% endfor %}"
 )
-"""A user turn is an input, an assistant turn an output: solved examples are simply earlier lines."""
+"""A user turn is an input, an assistant turn an output: solved examples are earlier lines."""
 NEWLINE_ID = FIRST_BYTE + ord("\n")
 SEPARATOR_ID = FIRST_BYTE + ord(SEPARATOR)
 

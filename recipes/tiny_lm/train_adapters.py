@@ -1,8 +1,10 @@
 """Train one LoRA for each task: many at once on one frozen base, written to a zoo.
 
-    python -m recipes.tiny_lm.train_adapters --base lora_gen/assets/tiny_lm/base --out build/tiny_lm/zoo
+    python -m recipes.tiny_lm.train_adapters --base lora_gen/assets/tiny_lm/base --out
+        build/tiny_lm/zoo
 
-Resumable: tasks that the zoo already holds are skipped. Each adapter has its own seed and random initialization.
+Resumable: tasks that the zoo already holds are skipped. Each adapter has its own seed and random
+initialization.
 """
 
 from __future__ import annotations
@@ -96,7 +98,10 @@ def train_stack(
 def accuracy(
     model: nn.Module, factors: dict[str, tuple[Tensor, Tensor]], tasks: Sequence[Task]
 ) -> list[float]:
-    """Teacher-forced exact match on unseen inputs; equal to greedy exact match, since one wrong byte breaks both."""
+    """Teacher-forced exact match on unseen inputs.
+
+    Equal to greedy exact match, since one wrong byte breaks both.
+    """
     ids, labels = pad_lines(
         [p for task in tasks for p in pairs(task, TEST_PAIRS, TEST_SEED)[:TEST_PAIRS]]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 
 from .primitive import Primitive, primitive
 
@@ -115,7 +116,7 @@ def _without(text: str, characters: str) -> str:
     return "".join(c for c in text if c not in characters)
 
 
-_COUNTED = {
+_COUNTED: dict[str, tuple[Callable[[int], Callable[[str], str]], str, tuple[int, ...]]] = {
     "first": (lambda k: lambda s: s[:k], """keep the first {k} characters of {x}|take the first {k} letters of {x}|return the leading {k} characters of {x}|cut {x} to its first {k} characters|show only the first {k} characters of {x}|shorten {x} to {k} characters from the start|give the initial {k} characters of {x}|extract the first {k} symbols of {x}""", (1, 2, 3, 4, 5)),
     "last": (lambda k: lambda s: s[-k:], """keep the last {k} characters of {x}|take the last {k} letters of {x}|return the final {k} characters of {x}|cut {x} to its last {k} characters|show only the last {k} characters of {x}|shorten {x} to {k} characters from the end|give the ending {k} characters of {x}|extract the last {k} symbols of {x}""", (1, 2, 3, 4, 5)),
     "drop_first": (lambda k: lambda s: s[k:], """drop the first {k} characters of {x}|remove the first {k} letters of {x}|delete the leading {k} characters of {x}|skip the first {k} characters of {x}|cut {k} characters off the start of {x}|trim {k} characters from the front of {x}|leave out the initial {k} characters of {x}|strip the first {k} symbols from {x}""", (1, 2, 3)),
@@ -145,7 +146,7 @@ _PREFIX_TEXT = """put {k} in front of {x}|prefix {x} with {k}|add {k} before {x}
 _SUFFIX_TEXT = """put {k} behind {x}|suffix {x} with {k}|add {k} after {x}|end {x} with {k}|write {k} at the end of {x}|append {k} to {x}|place {k} after the end of {x}|finish {x} by {k}"""
 
 
-def _format(pattern: str) -> object:
+def _format(pattern: str) -> Callable[[str], str]:
     return lambda s: pattern.format(s)
 
 

@@ -133,7 +133,10 @@ def _code() -> list[Primitive]:
 
 def _key_value() -> list[Primitive]:
     k = "key_value"
-    p = lambda s: s.split("=")  # noqa: E731
+
+    def p(s: str) -> list[str]:
+        return s.split("=")
+
     return [
         primitive("pair_key", lambda s: p(s)[0], """extract the key of {x}|give the name of the setting in {x}|return the part of {x} before the equals sign|take what stands left of = in {x}|keep just the key of {x}|get the key from {x}|show which setting {x} names|pick the key out of {x}""", kind=k),
         primitive("pair_value", lambda s: p(s)[1], """extract the value of {x}|give the value of the setting in {x}|return the part of {x} after the equals sign|take what stands right of = in {x}|keep just the value of {x}|get the value from {x}|show to what {x} is set|pick the value out of {x}""", kind=k),
