@@ -48,11 +48,11 @@ def load_adapter(
     if kind == "diffusers":
         from lora_gen.adapter.diffusers_format import read_diffusers
 
-        adapter = read_diffusers(source, limits)
+        adapter = read_diffusers(source, limits, base=base)
     else:
         from lora_gen.adapter.kohya_format import read_kohya
 
-        adapter = read_kohya(source, base)
+        adapter = read_kohya(source, base, limits=limits)
     require_finite(adapter)
     require_sane_delta(adapter, limits)
     if base is not None:
@@ -103,9 +103,7 @@ def save_adapter(
     elif format == "diffusers":
         from lora_gen.adapter.diffusers_format import write_diffusers
 
-        if base is not None:
-            require_base_fit(adapter, base)
-        write_diffusers(adapter, folder, **options)
+        write_diffusers(adapter, folder, base=base, **options)
     else:
         raise AdapterFormatError(
             f"`{format}` is not a format that is written; choose `peft` or `diffusers`."
