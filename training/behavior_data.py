@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -107,7 +108,7 @@ class ZooTokens:
         path = cache / f"tokens-{self.fingerprint}.f16"
         done = path.is_file() and path.stat().st_size == 2 * shape[0] * shape[1] * shape[2]
         size = shape[0] * shape[1] * shape[2]
-        target = path if done else path.with_suffix(".part")
+        target = path if done else path.with_suffix(f".{os.getpid()}.part")
         self.tokens = torch.from_file(
             str(target), shared=True, size=size, dtype=torch.float16
         ).view(shape)
