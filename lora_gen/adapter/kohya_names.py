@@ -20,7 +20,7 @@ PREFIXES: Mapping[str, str] = {
 """Prefix of a key -> component of the pipeline."""
 
 _CLIP = "text_model."
-_CLIP_PARTS = ("encoder.layers.",)
+_CLIP_LAYERS = "encoder.layers."
 _BLOCK = re.compile(
     r"(?P<way>down|up|mid)_blocks?\.(?:(?P<block>\d+)\.)?"
     r"(?P<kind>resnets|attentions|downsamplers|upsamplers)\.(?P<index>\d+)\.(?P<rest>.+)"
@@ -79,7 +79,7 @@ def key_of(module: str, two_encoders: bool) -> str | None:
     prefixes = [prefix for prefix, part in PREFIXES.items() if part == component]
     if not prefixes or not path:
         return None
-    if component.startswith("text_encoder") and path.startswith(_CLIP_PARTS):
+    if component.startswith("text_encoder") and path.startswith(_CLIP_LAYERS):
         path = _CLIP + path  # readers know CLIP by the name that it had before Transformers 5
     prefix = prefixes[-1] if two_encoders else prefixes[0]
     return prefix + path.replace(".", "_")
