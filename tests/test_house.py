@@ -56,6 +56,7 @@ DOORS = {
     ),
     "diffusers": (
         "lora_gen/adapter/probe",
+        "lora_gen/cli/common.py",
         "lora_gen/models/",
         "lora_gen/pipeline.py",
         "training/",

@@ -100,6 +100,13 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+def quiet_pipelines() -> None:
+    """Keep diffusers from drawing bars while a pipeline loads; apart, since its import is slow."""
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def require_free(path: Path, *, overwrite: bool) -> None:
     """Check, before any work, that an output may be written.
 

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from lora_gen.cli import options
-from lora_gen.cli.common import console, print_json, printable, quiet_libraries, require_free
+from lora_gen.cli.common import (
+    console,
+    print_json,
+    printable,
+    quiet_libraries,
+    quiet_pipelines,
+    require_free,
+)
 
 ZooFolder = Annotated[
     Path | None, typer.Option("--zoo", help="Zoo folder. Default: the embedded one.")
@@ -43,6 +50,7 @@ def evaluate(
     """
     require_free(out, overwrite=overwrite)
     quiet_libraries()
+    quiet_pipelines()
     from lora_gen.assets import asset_path, default_generator
     from lora_gen.evaluation.run import evaluate as run
 

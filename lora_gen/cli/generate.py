@@ -18,6 +18,7 @@ from lora_gen.cli.common import (
     print_json,
     printable,
     quiet_libraries,
+    quiet_pipelines,
     require_free,
 )
 from lora_gen.cli.rows import read_examples, read_prompts
@@ -175,6 +176,7 @@ def _sample(asked: Asked) -> tuple[list[Adapter], list[dict[str, Any]]]:
     from lora_gen.assets import default_generator
     from lora_gen.pipeline import LoraGenPipeline
 
+    quiet_pipelines()
     pipe = LoraGenPipeline.from_pretrained(asked.generator or default_generator())
     with _progress(asked.steps) as advance:
         output = pipe(
