@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -254,7 +255,9 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         device = self.denoiser.device
         source = generator.device if generator is not None else "cpu"
         x_BND = torch.randn(shape, generator=generator, device=source).to(device)
-        self.scheduler.set_timesteps(steps, device=device)
+        self._set_timesteps(steps, device)
+        draws = "generator" in inspect.signature(self.scheduler.step).parameters
+        options = {"generator": generator} if draws else {}
         scale = self.scheduler.config.num_train_timesteps
         for i, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             level_B = (timestep.float() / scale).clamp(0, 1).expand(count).to(device)
@@ -263,11 +266,24 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                 null = self.denoiser(x_BND, level_B, prototypes[1])
                 flow = null + guidance * (flow - null)
             clean = x_BND - level_B[:, None, None] * flow
-            x_BND = self.scheduler.step(flow, timestep, x_BND, return_dict=False)[0]
+            x_BND = self.scheduler.step(flow, timestep, x_BND, return_dict=False, **options)[0]
             if callback is not None:
                 changed = callback(self, i, timestep, {"latents": x_BND, "clean": clean})
                 x_BND = changed.get("latents", x_BND)
         return x_BND
+
+    def _set_timesteps(self, steps: int, device: torch.device) -> None:
+        """Equal steps from noise level 1 to 0, the levels that behavior was trained on.
+
+        FlowMatch schedulers would by themselves spend the last step at level 0.001; the others
+        take equal steps by default.
+        """
+        takes_sigmas = "sigmas" in inspect.signature(self.scheduler.set_timesteps).parameters
+        if type(self.scheduler).__name__.startswith("FlowMatch") and takes_sigmas:
+            sigmas = torch.linspace(1, 1 / steps, steps).tolist()
+            self.scheduler.set_timesteps(sigmas=sigmas, device=device)
+        else:
+            self.scheduler.set_timesteps(steps, device=device)
 
 
 def require_flow_scheduler(scheduler: Any) -> None:

@@ -24,6 +24,7 @@ from lora_gen.conditioning.condition import (
     encode_prompts,
 )
 from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from lora_gen.errors import ConfigError
 from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
 from lora_gen.evaluation.chat import Lines
 from lora_gen.models.recurrent_denoiser import RecurrentDenoiser
@@ -142,6 +143,7 @@ class GeneratorTask:
             self.spec, rank=max(config.objective.ranks), width=self.spec.hidden_size
         )
         self.zoo_tokens, scaling = self._zoo(layout)
+        self._require_data()
         self.codecs = {
             rank: AdapterCodec(layout=layout.with_rank(rank), scaling=scaling)
             for rank in config.objective.ranks
@@ -174,6 +176,23 @@ class GeneratorTask:
             codec = AdapterCodec(layout=layout, scaling=scaling)
             names = [record.task for record in self.records]
             return ZooTokens(zoo, codec, names, Path(self.config.cache)), scaling
+
+    def _require_data(self) -> None:
+        goal = self.config.objective
+        for record in self.records:
+            if len(record.examples) < goal.lines_per_task:
+                raise ConfigError(
+                    f"`{record.task}` has {len(record.examples)} examples, but "
+                    f"`task.objective.lines_per_task` is {goal.lines_per_task}. "
+                    "Lower it, or add examples."
+                )
+            known = self.zoo_tokens is not None and record.task in self.zoo_tokens.rows
+            if goal.behavior == "distill" and not known:
+                raise ConfigError(
+                    f"`{record.task}` has no adapter in `{self.config.zoo}`, but "
+                    "`task.objective.behavior=distill` compares with it. "
+                    "Add it to the zoo, or take it out of the behavior file."
+                )
 
     def batch(self, index: int) -> dict[str, Any]:
         """Micro-batch `index`: conditions, lines, and zoo tokens where there are any."""
@@ -304,7 +323,10 @@ class GeneratorTask:
             )
             steps = self.config.objective.sampler_steps
             tokens = sample_on_path(denoiser, prototype, noise, steps=steps, stop=steps - 1)
-            lines = self.pack([pair for r in part for pair in r.examples[-16:]])
+            # 16 of each, repeated where there are fewer: the stack must be rectangular
+            lines = self.pack(
+                [r.examples[-1 - i % len(r.examples)] for r in part for i in range(16)]
+            )
             placed = Lines(
                 input_ids=lines.input_ids.to(self.context.device),
                 labels=lines.labels.to(self.context.device),

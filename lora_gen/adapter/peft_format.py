@@ -25,6 +25,7 @@ from lora_gen.adapter.base_model import (
     shortest_suffixes,
 )
 from lora_gen.adapter.checks import require_base_fit, require_sane_delta
+from lora_gen.adapter.factors import require_same
 from lora_gen.adapter.peft_config import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -37,7 +38,6 @@ from lora_gen.adapter.profile import cast_factors, to_portable
 from lora_gen.errors import (
     AdapterFormatError,
     AdapterMismatchError,
-    StorageError,
     UnsafeFileError,
 )
 from lora_gen.files import publish_folder
@@ -252,7 +252,7 @@ def write_peft(
         (temp / CARD_NAME).write_text(card or default_card(adapter), encoding="utf-8")
         if provenance is not None:
             (temp / PROVENANCE_NAME).write_text(_json(provenance), encoding="utf-8")
-        _require_same(read_peft(temp, base=base, allow_embeddings=True), adapter)
+        require_same(read_peft(temp, base=base, allow_embeddings=True), adapter)
 
 
 def _require_single_model(adapter: Adapter, base: BaseModelSpec) -> None:
@@ -300,17 +300,3 @@ def _config_of(adapter: Adapter, base: BaseModelSpec | None) -> dict[str, Any]:
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _require_same(read: Adapter, written: Adapter) -> None:
-    for name, pair in written.pairs.items():
-        back = read.pairs.get(name)
-        if (
-            back is None
-            or not torch.equal(back.lora_a, pair.lora_a)
-            or not torch.equal(back.lora_b, pair.lora_b)
-            or abs(back.scaling - pair.scaling) > 1e-9 * abs(pair.scaling)
-        ):
-            raise StorageError(f"{printable(name)} reads back different from what was written.")
-    if len(read.pairs) != len(written.pairs):
-        raise StorageError("More modules read back than were written.")

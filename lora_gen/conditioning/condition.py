@@ -81,6 +81,7 @@ def encode_prompts(rows: Sequence[Sequence[str]]) -> Tensor:
     Raises:
         ConditionError: A row has too many strings, or a string is empty or too long.
     """
+    _require_lists(rows, "prompts")
     return _pack([[_to_bytes(text, "prompts") for text in row] for row in rows], "prompts")
 
 
@@ -91,6 +92,13 @@ def encode_examples(rows: Sequence[Sequence[tuple[str, str]]]) -> Tensor:
         ConditionError: A row has too many pairs, or a pair is empty or too long.
     """
     return _pack([[_to_bytes(f"{a}\t{b}", "examples") for a, b in row] for row in rows], "examples")
+
+
+def _require_lists(rows: Sequence[object], part: str) -> None:
+    if any(isinstance(row, str) for row in rows):
+        raise ConditionError(
+            f"`{part}` is one string, but must be a list of strings. Wrap it in a list."
+        )
 
 
 def _to_bytes(text: str, part: str) -> bytes:
