@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         from training.loop import export, train  # after the recipe is checked: it loads torch
 
         if chosen.export:
-            export(recipe, chosen.export)
+            export(recipe, chosen.export, force=chosen.force)
         else:
             train(recipe, force=chosen.force)
     except LoraGenError as error:

@@ -58,12 +58,13 @@ def train(recipe: Recipe, *, force: bool = False) -> int:
     return run.state.step
 
 
-def export(recipe: Recipe, folder: Path) -> int:
+def export(recipe: Recipe, folder: Path, *, force: bool = False) -> int:
     """Write the artifact of the newest checkpoint without training.
 
     Args:
         recipe: The recipe of the run.
         folder: Where to write; an artifact of ours there is replaced.
+        force: Accept a checkpoint although code, data, processes or settings differ.
 
     Returns:
         Finished optimizer steps of that checkpoint.
@@ -72,7 +73,7 @@ def export(recipe: Recipe, folder: Path) -> int:
         CheckpointError: The output folder holds no checkpoint, or another run.
     """
     run = build_run(recipe, build_accelerator(recipe.run))
-    _resume(run, force=False)
+    _resume(run, force=force)
     if run.saved_step < 0:
         raise CheckpointError(f"`{run.folder}` holds no checkpoint. Train first.")
     _save_artifact(run, folder)
