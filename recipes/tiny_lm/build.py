@@ -25,7 +25,7 @@ STEPS: dict[str, tuple[str, list[str]]] = {
     "behaviors": (f"{BUILD}/behaviors.jsonl", [*PYTHON, "recipes.tiny_lm.make_behaviors", "--out", BUILD]),
     "zoo": ("", [*PYTHON, "recipes.tiny_lm.train_adapters", "--base", f"{ASSETS}/base", "--out", f"{BUILD}/zoo"]),
     "generator": ("", [*PYTHON, "torch.distributed.run", "--nproc_per_node", "2", "-m", "training", "recipes/tiny_lm/generator.yaml"]),
-    "evaluate": (f"{ASSETS}/reports/report.json", [*PYTHON, "lora_gen.cli.main", "evaluate", "--zoo", f"{BUILD}/zoo", "--generator", f"{BUILD}/generator/final", "--out", f"{ASSETS}/reports", "--overwrite"]),
+    "evaluate": (f"{ASSETS}/reports/report.json", [*PYTHON, "lora_gen.cli", "evaluate", "--zoo", f"{BUILD}/zoo", "--generator", f"{BUILD}/generator/final", "--out", f"{ASSETS}/reports", "--tasks", "120", "--overwrite"]),
     "ship": ("", [*PYTHON, "recipes.tiny_lm.ship", "--build", BUILD, "--assets", ASSETS]),
 }  # fmt: skip
 """Step -> (file that says it is done, or '' for steps that know themselves; command)."""
