@@ -1,4 +1,4 @@
-"""Build the whole world from nothing, one command, each step timed and skipped if its output is there.
+"""Build the whole world from nothing; each step is timed, and skipped if its output is there.
 
 python -m recipes.tiny_lm.build
 
@@ -18,22 +18,39 @@ from pathlib import Path
 from lora_gen.files import atomic_write_json
 
 BUILD, ASSETS = "build/tiny_lm", "lora_gen/assets/tiny_lm"
-PYTHON = [sys.executable, "-m"]
-STEPS: dict[str, tuple[str, list[str]]] = {
-    "base": (f"{ASSETS}/base/model.safetensors", [*PYTHON, "recipes.tiny_lm.pretrain", "--out", f"{ASSETS}/base", "--steps", "4000"]),
-    "measure-base": (f"{ASSETS}/reports/base.json", [*PYTHON, "recipes.tiny_lm.measure_base", "--base", f"{ASSETS}/base", "--out", f"{ASSETS}/reports/base.json"]),
-    "behaviors": (f"{BUILD}/behaviors.jsonl", [*PYTHON, "recipes.tiny_lm.make_behaviors", "--out", BUILD]),
-    "zoo": ("", [*PYTHON, "recipes.tiny_lm.train_adapters", "--base", f"{ASSETS}/base", "--out", f"{BUILD}/zoo"]),
-    "generator": ("", [*PYTHON, "torch.distributed.run", "--nproc_per_node", "2", "-m", "training", "recipes/tiny_lm/generator.yaml"]),
-    "evaluate": (f"{ASSETS}/reports/report.json", [*PYTHON, "lora_gen.cli", "evaluate", "--zoo", f"{BUILD}/zoo", "--generator", f"{BUILD}/generator/final", "--out", f"{ASSETS}/reports", "--tasks", "120", "--overwrite"]),
-    "ship": ("", [*PYTHON, "recipes.tiny_lm.ship", "--build", BUILD, "--assets", ASSETS]),
-}  # fmt: skip
-"""Step -> (file that says it is done, or '' for steps that know themselves; command)."""
+BASE, REPORTS = f"{ASSETS}/base", f"{ASSETS}/reports"
+STEPS: dict[str, tuple[str, str]] = {
+    "base": (
+        f"{BASE}/model.safetensors",
+        f"recipes.tiny_lm.pretrain --out {BASE} --steps 4000",
+    ),
+    "measure-base": (
+        f"{REPORTS}/base.json",
+        f"recipes.tiny_lm.measure_base --base {BASE} --out {REPORTS}/base.json",
+    ),
+    "behaviors": (f"{BUILD}/behaviors.jsonl", f"recipes.tiny_lm.make_behaviors --out {BUILD}"),
+    "zoo": ("", f"recipes.tiny_lm.train_adapters --base {BASE} --out {BUILD}/zoo"),
+    "generator": (
+        "",
+        "torch.distributed.run --nproc_per_node 2 -m training recipes/tiny_lm/generator.yaml",
+    ),
+    "evaluate": (
+        f"{REPORTS}/report.json",
+        f"lora_gen.cli evaluate --zoo {BUILD}/zoo --generator {BUILD}/generator/final"
+        f" --out {REPORTS} --tasks 120 --overwrite",
+    ),
+    "ship": ("", f"recipes.tiny_lm.ship --build {BUILD} --assets {ASSETS}"),
+    "figures": ("", "recipes.tiny_lm.figures"),
+}
+    description, style = __doc__, argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=style)
 
 
 def main() -> None:
     """Run the steps and record their times."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", choices=list(STEPS), default=list(STEPS))
     only = parser.parse_args().only
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
@@ -44,7 +61,7 @@ def main() -> None:
             print(f"{name}: {done} is there, skipped")
             continue
         started = time.time()
-        subprocess.run(command, check=True, env=environment)
+        subprocess.run([sys.executable, "-m", *command.split()], check=True, env=environment)
         seconds[name] = round(time.time() - started)
         print(f"{name}: {seconds[name]} s", flush=True)
     Path(BUILD).mkdir(parents=True, exist_ok=True)

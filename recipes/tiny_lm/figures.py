@@ -23,23 +23,32 @@ METHODS = ("base zero-shot", "mean LoRA", "nearest text", "generated", "base 4-s
 def table(report: dict[str, Any], base: dict[str, Any]) -> str:
     """The README's section, markers excluded."""
     splits = [split for split in SPLITS if split in report["summary"]]
-    head = ["exact match", *(f"{s.replace('_', ' ')} (n={report['summary'][s]['tasks']})" for s in splits)]
+    head = [
+        "exact match",
+        *(f"{s.replace('_', ' ')} (n={report['summary'][s]['tasks']})" for s in splits),
+    ]
     rows = [head, ["---"] * len(head)]
     for method in METHODS:
         cells = [report["summary"][s]["exact_match"][method] for s in splits]
-        rows.append([method, *(f"{c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" for c in cells)])
+        rows.append(
+            [method, *(f"{c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" for c in cells)]
+        )
     shares = [report["summary"][s]["share_of_oracle_gain"].get("generated") for s in splits]
     rows.append(
         [
             "**generated, share of the oracle's gain**",
-            *(f"**{c['value']:.2f}** [{c['low']:.2f}, {c['high']:.2f}]" if c else "–" for c in shares),
+            *(
+                f"**{c['value']:.2f}** [{c['low']:.2f}, {c['high']:.2f}]" if c else "n/a"
+                for c in shares
+            ),
         ]
     )
-    few = base["exact_match"]["4-shot"]
+    zero, few = (base["exact_match"][f"{shots}-shot"]["value"] for shots in (0, 4))
     note = (
-        f"Embedded base `tiny_lm`; {report['inputs']} test inputs a task; 95% bootstrap intervals over tasks. Generated "
-        f"from text alone, mean over {report['seeds']} seeds and wordings, none picked. Over all {base['tasks']} tasks the bare base "
-        f"reaches {base['exact_match']['0-shot']['value']:.3f} zero-shot and {few['value']:.3f} with four examples."
+        f"Embedded base `tiny_lm`; {report['inputs']} test inputs a task; 95% bootstrap intervals "
+        f"over tasks. Generated from text alone, mean over {report['seeds']} seeds and wordings, "
+        f"none picked. Over all {base['tasks']} tasks the bare base reaches {zero:.3f} zero-shot "
+        f"and {few:.3f} with four examples."
     )
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", note])
@@ -59,21 +68,30 @@ def plot(report: dict[str, Any], path: Path) -> None:
     for i, method in enumerate(METHODS):
         cells = [report["summary"][split]["exact_match"][method] for split in splits]
         values = [cell["value"] for cell in cells]
-        errors = [[v - c["low"] for v, c in zip(values, cells, strict=True)], [c["high"] - v for v, c in zip(values, cells, strict=True)]]
+        errors = [
+            [cell["value"] - cell["low"] for cell in cells],
+            [cell["high"] - cell["value"] for cell in cells],
+        ]
         where = [j + (i - 2.5) * 0.14 for j in range(len(splits))]
-        axes.bar(where, values, 0.13, yerr=errors, label=method, color=colors[i], error_kw={"lw": 0.8})
+        axes.bar(
+            where, values, 0.13, yerr=errors, label=method, color=colors[i], error_kw={"lw": 0.8}
+        )
     axes.set_xticks(range(len(splits)), [split.replace("_", " ") for split in splits])
     axes.set_ylabel("exact match")
     axes.set_ylim(0, 1.02)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(ncols=6, fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14))
+    axes.legend(
+        ncols=6, fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14)
+    )
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
     """Write, or check."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     report = json.loads((REPORTS / "report.json").read_text())
@@ -84,7 +102,7 @@ def main() -> None:
     new = f"{before}{BEGIN}\n{table(report, base)}\n{END}{after}"
     if check:
         if new != text:
-            sys.exit("`README.md` does not say what the reports say. Run `python -m recipes.tiny_lm.figures`.")
+            sys.exit("`README.md` and reports differ. Run `python -m recipes.tiny_lm.figures`.")
         return
     README.write_text(new)
     plot(report, PLOT)

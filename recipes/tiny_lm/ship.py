@@ -1,4 +1,4 @@
-"""Put what was built under `lora_gen/assets/tiny_lm`: a sample of the zoo, the generator in float16, the reports, a manifest.
+"""Put what was built under `lora_gen/assets/tiny_lm`: zoo sample, generator, reports, manifest.
 
 python -m recipes.tiny_lm.ship --build build/tiny_lm --assets lora_gen/assets/tiny_lm
 """
@@ -59,14 +59,19 @@ def manifest(assets: Path, seed: int) -> dict[str, object]:
         "schema": 1,
         "seed": seed,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "metrics": {"base": json.loads((assets / "reports" / "base.json").read_text()), "evaluation": report["summary"]},
+        "metrics": {
+            "base": json.loads((assets / "reports" / "base.json").read_text()),
+            "evaluation": report["summary"],
+        },
         "files": files,
     }
 
 
 def main() -> None:
     """Ship everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--build", required=True)
     parser.add_argument("--assets", required=True)
     parser.add_argument("--seed", type=int, default=0)
