@@ -42,8 +42,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "ship": ("", f"recipes.tiny_lm.ship --build {BUILD} --assets {ASSETS}"),
     "figures": ("", "recipes.tiny_lm.figures"),
 }
-    description, style = __doc__, argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=description, formatter_class=style)
+"""Step -> (file that says it is done, or '' for steps that know themselves; module, arguments)."""
 
 
 def main() -> None:
