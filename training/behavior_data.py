@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -65,6 +65,33 @@ def read_behaviors(path: Path, *, split: str | None = None) -> list[BehaviorReco
     if not records:
         raise ConfigError(f"`{path}` has no record of split {split!r}. Name a split that it holds.")
     return records
+
+
+def require_usable(
+    records: Iterable[BehaviorRecord], *, lines: int, known: Collection[str] | None = None
+) -> None:
+    """Check that every task can fill its share of a batch.
+
+    Args:
+        records: Tasks to train on.
+        lines: Examples of each that one batch takes.
+        known: Tasks with an adapter, where each needs one.
+
+    Raises:
+        ConfigError: A task has too few examples, or no adapter.
+    """
+    for record in records:
+        if len(record.examples) < lines:
+            raise ConfigError(
+                f"`{record.task}` has {len(record.examples)} examples, but "
+                f"`task.objective.lines_per_task` is {lines}. Lower it, or add examples."
+            )
+        if known is not None and record.task not in known:
+            raise ConfigError(
+                f"`{record.task}` has no adapter in `task.zoo`, but "
+                "`task.objective.behavior=distill` compares with it. "
+                "Add one, or take the task out of the behavior file."
+            )
 
 
 class TextStateCache:

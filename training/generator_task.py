@@ -24,12 +24,17 @@ from lora_gen.conditioning.condition import (
     encode_prompts,
 )
 from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
-from lora_gen.errors import ConfigError
 from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
 from lora_gen.evaluation.chat import Lines
 from lora_gen.models.recurrent_denoiser import RecurrentDenoiser
 from lora_gen.zoo.store import Zoo
-from training.behavior_data import BehaviorRecord, TextStateCache, ZooTokens, read_behaviors
+from training.behavior_data import (
+    BehaviorRecord,
+    TextStateCache,
+    ZooTokens,
+    read_behaviors,
+    require_usable,
+)
 from training.config import require
 from training.objectives import distillation_loss, flow_matching_loss, label_loss, sample_on_path
 from training.order import batch_positions, derive_seed
@@ -143,7 +148,9 @@ class GeneratorTask:
             self.spec, rank=max(config.objective.ranks), width=self.spec.hidden_size
         )
         self.zoo_tokens, scaling = self._zoo(layout)
-        self._require_data()
+        distill = config.objective.behavior == "distill"
+        known = self.zoo_tokens.rows if distill and self.zoo_tokens else None
+        require_usable(self.records, lines=config.objective.lines_per_task, known=known)
         self.codecs = {
             rank: AdapterCodec(layout=layout.with_rank(rank), scaling=scaling)
             for rank in config.objective.ranks
@@ -176,23 +183,6 @@ class GeneratorTask:
             codec = AdapterCodec(layout=layout, scaling=scaling)
             names = [record.task for record in self.records]
             return ZooTokens(zoo, codec, names, Path(self.config.cache)), scaling
-
-    def _require_data(self) -> None:
-        goal = self.config.objective
-        for record in self.records:
-            if len(record.examples) < goal.lines_per_task:
-                raise ConfigError(
-                    f"`{record.task}` has {len(record.examples)} examples, but "
-                    f"`task.objective.lines_per_task` is {goal.lines_per_task}. "
-                    "Lower it, or add examples."
-                )
-            known = self.zoo_tokens is not None and record.task in self.zoo_tokens.rows
-            if goal.behavior == "distill" and not known:
-                raise ConfigError(
-                    f"`{record.task}` has no adapter in `{self.config.zoo}`, but "
-                    "`task.objective.behavior=distill` compares with it. "
-                    "Add it to the zoo, or take it out of the behavior file."
-                )
 
     def batch(self, index: int) -> dict[str, Any]:
         """Micro-batch `index`: conditions, lines, and zoo tokens where there are any."""
