@@ -1,26 +1,26 @@
 """Every error the library raises on purpose.
 
-Each child of `LoraGenError` also inherits a builtin, so `except ValueError` keeps working, and carries a stable `code`
-that programs can match while the sentence stays free to improve.
+Each child of `LoraGenError` also inherits a builtin, so `except ValueError` keeps working, and
+carries a stable `code` that programs can match while the sentence stays free to improve.
 
     LoraGenError
-    ├── AdapterFormatError(ValueError)      FORMAT    bytes are not a well-formed adapter file
-    ├── AdapterLimitError(ValueError)       LIMIT     well-formed, but larger than the limits allow
-    ├── AdapterConfigError(ValueError)      CONFIG    adapter_config.json asks for something unsupported
-    ├── AdapterMismatchError(ValueError)    MISMATCH  config, tensors and base do not agree
-    ├── AdapterValueError(ValueError)       VALUES    numbers are not finite or overflow
-    ├── UnsafeFileError(ValueError)         UNSAFE    opening it could run code
-    ├── OutputPathError(OSError)            PATH      the output exists, or is not ours to write
-    ├── StorageError(OSError)               SPACE     the disk refused a write
-    ├── LayoutMismatchError(ValueError)     MISMATCH  tokens and layout, or layout and base, do not agree
-    ├── ConditionError(ValueError)          CONFIG    text, prompts or examples cannot be encoded
-    ├── BaseModelError(ValueError)          BASE      the base model is unknown or not supported
-    ├── GeneratorError(ValueError)          CONFIG    the generator or its noise scheduler cannot do this
-    ├── ConfigError(ValueError)             CONFIG    a recipe or option is wrong
-    ├── ZooError(ValueError)                STORE     the zoo refuses, or is damaged
-    ├── LockedError(RuntimeError)           LOCKED    another process holds it
-    ├── CheckpointError(RuntimeError)       CKPT      a checkpoint cannot be resumed
-    └── MissingDependencyError(ImportError) CONFIG    an optional package has to be installed
+    ├── AdapterFormatError(ValueError)      FORMAT   bytes are not a well-formed adapter file
+    ├── AdapterLimitError(ValueError)       LIMIT    well-formed, but larger than the limits allow
+    ├── AdapterConfigError(ValueError)      CONFIG   adapter_config.json asks for what is not supported
+    ├── AdapterMismatchError(ValueError)    MISMATCH config, tensors and base do not agree
+    ├── AdapterValueError(ValueError)       VALUES   numbers are not finite or overflow
+    ├── UnsafeFileError(ValueError)         UNSAFE   opening it could run code
+    ├── OutputPathError(OSError)            PATH     the output exists, or is not ours to write
+    ├── StorageError(OSError)               SPACE    the disk refused a write
+    ├── LayoutMismatchError(ValueError)     MISMATCH tokens, layout and base do not agree
+    ├── ConditionError(ValueError)          CONFIG   text, prompts or examples cannot be encoded
+    ├── BaseModelError(ValueError)          BASE     the base model is unknown or not supported
+    ├── GeneratorError(ValueError)          CONFIG   the generator or noise scheduler cannot do it
+    ├── ConfigError(ValueError)             CONFIG   a recipe or option is wrong
+    ├── ZooError(ValueError)                STORE    the zoo refuses, or is damaged
+    ├── LockedError(RuntimeError)           LOCKED   another process holds it
+    ├── CheckpointError(RuntimeError)       CKPT     a checkpoint cannot be resumed
+    └── MissingDependencyError(ImportError) CONFIG   an optional package has to be installed
 """
 
 from __future__ import annotations

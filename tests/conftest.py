@@ -2,7 +2,7 @@
 
 import os
 
-# huggingface_hub and transformers read these once, at import: they must stand before the first import.
+# huggingface_hub and transformers read these once, at import: set before the first import.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

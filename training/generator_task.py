@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lora_gen.adapter.base_model import BaseModelSpec, resolve_base
+from lora_gen.codec.canonical import canonicalize
 from lora_gen.codec.codec import AdapterCodec
 from lora_gen.codec.layout import TokenLayout
 from lora_gen.codec.scaling import TokenScaling
@@ -23,7 +24,7 @@ from lora_gen.conditioning.condition import (
     encode_examples,
     encode_prompts,
 )
-from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from lora_gen.conditioning.text import TextEncoder
 from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
 from lora_gen.evaluation.chat import Lines
 from lora_gen.models.recurrent_denoiser import RecurrentDenoiser
@@ -35,85 +36,16 @@ from training.behavior_data import (
     read_behaviors,
     require_usable,
 )
-from training.config import require
-from training.objectives import distillation_loss, flow_matching_loss, label_loss, sample_on_path
+from training.generator_config import GeneratorTaskConfig
+from training.objectives import (
+    distillation_loss,
+    flow_matching_loss,
+    label_loss,
+    predict_on_path,
+    sample_on_path,
+)
 from training.order import batch_positions, derive_seed
 from training.task import TaskContext
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Size of the generator's network."""
-
-    hidden_dim: int = 256
-    """Width H."""
-    backbone_layers: int = 4
-    """Blocks of the recurrent backbone."""
-    denoiser_layers: int = 2
-    """Blocks of the denoiser."""
-    num_heads: int = 4
-    """Heads of each cross-attention."""
-    ff_multiple: int = 2
-    """Width of the perceptrons over H."""
-    byte_dim: int = 96
-    """Width of the reader of prompts and examples."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """What is asked of a generated adapter."""
-
-    behavior: Literal["labels", "distill"] = "labels"
-    """Compare with the right answers, or with the zoo adapters' own output distributions."""
-    behavior_weight: float = 1.0
-    flow_weight: float = 0.05
-    """Weight of the flow-matching loss on the zoo's tokens."""
-    sampler_steps: int = 4
-    """Steps of the path on which behavior is trained; the trained step is drawn evenly."""
-    lines_per_task: int = 8
-    """Lines for each adapter and optimizer step."""
-    ranks: tuple[int, ...] = (1, 2, 2, 4)
-    """A batch draws one, so a rank named twice comes twice as often.
-
-    A lower rank is the first components of a higher one.
-    """
-    drop_text: float = 0.1
-    """Share of rows without text; they get examples, or nothing."""
-    show_prompts: float = 0.2
-    """Share of rows that are shown unlabeled inputs."""
-    show_examples: float = 0.25
-    """Share of rows that are shown input-output pairs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneratorTaskConfig:
-    """Data, base and network of a generator."""
-
-    base: str
-    """Embedded id, folder or hub id of the frozen base."""
-    behaviors: str
-    """File of tasks with descriptions and pairs."""
-    zoo: str | None = None
-    """Zoo of adapters for the flow-matching loss and for distillation."""
-    cache: str = "build/cache"
-    """Where the zoo's tokens are kept between runs."""
-    split: str = "seen"
-    validation_split: str = "unseen_composition"
-    text_encoder: str = DEFAULT_TEXT_ENCODER
-    model: ModelConfig = field(default_factory=ModelConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-
-    def __post_init__(self) -> None:
-        goal = self.objective
-        require(
-            goal.behavior == "labels" or self.zoo is not None,
-            "`task.zoo` is missing, but `task.objective.behavior=distill` compares with its "
-            "adapters. Set `task.zoo`.",
-        )
-        require(
-            goal.sampler_steps >= 1,
-            f"`task.objective.sampler_steps` is {goal.sampler_steps}, but must be at least 1.",
-        )
 
 
 class _Trainee(nn.Module):
@@ -171,8 +103,6 @@ class GeneratorTask:
             return None, TokenScaling()
         with Zoo.open(self.config.zoo, read_only=True) as zoo:
             plain = AdapterCodec(layout=layout, scaling=TokenScaling())
-            from lora_gen.codec.canonical import canonicalize
-
             some = [
                 zoo.load(entry_id) for entry_id in sorted(zoo.ids(split=self.config.split))[:64]
             ]
@@ -197,7 +127,7 @@ class GeneratorTask:
         batch: dict[str, Any] = {
             "condition": self._condition(records, rng),
             "rank": shared.choice(self.config.objective.ranks),
-            "stop": shared.randrange(self.config.objective.sampler_steps),
+            "levels": _levels(shared, self.config.objective.sampler_steps),
         }
         lines = [
             pair
@@ -258,9 +188,7 @@ class GeneratorTask:
         if goal.behavior_weight:
             shape = (adapters, layout.num_tokens, layout.width + 1)
             noise = torch.randn(shape, generator=generator, device=prototype.states.device)
-            tokens = sample_on_path(
-                denoiser, prototype, noise, steps=goal.sampler_steps, stop=batch["stop"]
-            )
+            tokens = predict_on_path(denoiser, prototype, noise, batch["levels"])
             parts["behavior"] = self._behavior(codec.factors(tokens), batch, adapters)
             total = total + goal.behavior_weight * parts["behavior"]
         if goal.flow_weight and self.zoo_tokens is not None and len(batch["rows"]):
@@ -338,6 +266,16 @@ class GeneratorTask:
         tasks = json.dumps([asdict(record) for record in self.records], sort_keys=True)
         zoo = self.zoo_tokens.fingerprint if self.zoo_tokens else ""
         return blake2b(f"{tasks}{zoo}{self.spec.config_hash}".encode(), digest_size=16).hexdigest()
+
+
+def _levels(rng: random.Random, steps: int) -> list[float]:
+    """Levels of a path of up to `steps` equal steps from 1 to a random level.
+
+    Trained at the levels of one step count alone, the network writes garbage at any other.
+    """
+    count = rng.randrange(steps)
+    last = rng.uniform(0.02, 1.0)
+    return [1.0 - (1.0 - last) * i / count for i in range(count + 1)] if count else [1.0]
 
 
 def build_generator_task(config: GeneratorTaskConfig, context: TaskContext) -> GeneratorTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -33,21 +34,36 @@ def flow_matching_loss(
 
 
 def sample_on_path(
-    denoiser: RecurrentDenoiser, prototype: Prototype, noise_BND: Tensor, *, steps: int, stop: int
+    denoiser: RecurrentDenoiser,
+    prototype: Prototype,
+    noise_BND: Tensor,
+    *,
+    steps: int,
+    stop: int,
 ) -> Tensor:
-    """Clean tokens as predicted at step `stop` of the sampler's own path.
+    """Clean tokens as predicted at step `stop` of a sampler of `steps` equal steps.
 
-    Gradients flow through that step only. The path starts at pure noise and takes `stop` Euler
-    steps of `steps` without gradients: behavior must be trained where the sampler goes, a noised
-    true adapter teaches copying.
+    Gradients flow through that step only.
     """
     levels = torch.linspace(1, 0, steps + 1).tolist()
+    return predict_on_path(denoiser, prototype, noise_BND, levels[: stop + 1])
+
+
+def predict_on_path(
+    denoiser: RecurrentDenoiser, prototype: Prototype, noise_BND: Tensor, levels: Sequence[float]
+) -> Tensor:
+    """Clean tokens as predicted at the last of `levels`; gradients flow through that step only.
+
+    The path starts at pure noise (level 1) and takes Euler steps through the other levels without
+    gradients: behavior must be trained where the sampler goes, a noised true adapter teaches
+    copying.
+    """
     x_BND = noise_BND
     with torch.no_grad():
-        for now, after in pairwise(levels[: stop + 1]):
+        for now, after in pairwise(levels):
             clean = denoiser.clean(x_BND, _full(now, x_BND), prototype)
             x_BND = x_BND * (after / now) + clean * (1 - after / now)
-    return denoiser.clean(x_BND, _full(levels[stop], x_BND), prototype)
+    return denoiser.clean(x_BND, _full(levels[-1], x_BND), prototype)
 
 
 def _full(level: float, like_BND: Tensor) -> Tensor:

@@ -116,4 +116,5 @@ def exact_matches(
     with applied:
         guesses = model(input_ids=lines.input_ids, use_cache=False).logits[:, :-1].argmax(-1)
     targets = lines.labels[:, 1:]
-    return ((guesses == targets) | (targets == IGNORE)).all(1)
+    hits: Tensor = ((guesses == targets) | (targets == IGNORE)).all(1)
+    return hits

@@ -45,7 +45,7 @@ class Chat:
         pad = (
             tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         )
-        self.pad_id = int(pad)  # type: ignore[arg-type]
+        self.pad_id = int(pad)
 
     def question(self, text: str, shots: Sequence[tuple[str, str]] = ()) -> list[int]:
         """Token ids up to where the answer begins, after `shots` solved examples."""

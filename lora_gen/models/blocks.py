@@ -52,7 +52,8 @@ class GatedRecurrence(nn.Module):
         update = update.sigmoid()
         # The scan multiplies hundreds of gates: bfloat16 would lose the early tokens.
         state_BNH = linear_scan((1 - update).float(), (update * candidate).float())
-        return self.output(state_BNH * nn.functional.silu(gate))
+        out_BNH: Tensor = self.output(state_BNH * nn.functional.silu(gate))
+        return out_BNH
 
 
 class CrossAttention(nn.Module):
@@ -78,7 +79,8 @@ class CrossAttention(nn.Module):
         scores = query @ key.mT / math.sqrt(query.shape[-1])
         weights = scores.float().masked_fill(~mask_BK[:, None, None], -torch.inf).softmax(-1)
         read = weights.to(value.dtype) @ value
-        return self.output(read.transpose(1, 2).reshape(batch, length, width))
+        out_BNH: Tensor = self.output(read.transpose(1, 2).reshape(batch, length, width))
+        return out_BNH
 
 
 class FeedForward(nn.Sequential):
@@ -94,6 +96,8 @@ class FeedForward(nn.Sequential):
 
 class NoiseLevel(nn.Module):
     """Embedding of the noise level t in [0, 1]; (B,) -> (B, H)."""
+
+    bands: Tensor
 
     def __init__(self, hidden_dim: int, bands: int = 16) -> None:
         super().__init__()

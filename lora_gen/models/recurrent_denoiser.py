@@ -32,7 +32,7 @@ class Prototype:
     """True where the memory is valid, (B, K)."""
 
 
-class RecurrentDenoiser(ModelMixin, ConfigMixin):
+class RecurrentDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Predicts the flow of noisy tokens, given what was asked.
 
     The network itself predicts the clean tokens; the flow is v = (x_t - x_0) / t on the straight
@@ -40,7 +40,7 @@ class RecurrentDenoiser(ModelMixin, ConfigMixin):
     scheduler can sample it.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         *,

@@ -1,0 +1,103 @@
+"""What the package ships: the promises about the embedded default, checked on its files."""
+
+import json
+
+import pytest
+import torch
+
+from lora_gen.adapter.base_model import resolve_base
+from lora_gen.assets import asset_path
+from lora_gen.evaluation.behavior import TaskRunner
+from lora_gen.files import sha256_file
+from lora_gen.zoo.store import Zoo
+
+ASSETS = asset_path("tiny_lm")
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    with Zoo.open(ASSETS / "zoo", read_only=True) as opened:
+        yield opened
+
+
+def report(name):
+    return json.loads((ASSETS / "reports" / name).read_text())
+
+
+def test_assets_are_at_most_60_megabytes():
+    assert sum(f.stat().st_size for f in ASSETS.rglob("*") if f.is_file()) <= 60_000_000
+
+
+def test_assets_manifest_names_the_hash_of_every_shipped_file():
+    for name, digest in report("../manifest.json")["files"].items():
+        assert sha256_file(ASSETS / name) == digest, name
+
+
+def test_zoo_ships_at_least_300_whole_adapters(zoo):
+    assert len(zoo) >= 300
+    assert zoo.verify().ok
+
+
+def test_zoo_entries_record_how_they_were_made(zoo):
+    for entry in zoo.entries():
+        assert len(entry.descriptions) >= 8
+        assert entry.prompts
+        assert entry.examples
+        assert None not in (entry.seed, entry.steps, entry.accuracy)
+
+
+def test_base_loads_without_custom_code_and_has_at_most_4_million_parameters():
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = resolve_base("tiny_lm")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert sum(p.numel() for p in model.parameters()) <= 4_000_000
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = "Zoë paid €5\t→ ok"
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_base_report_meets_the_bars_of_the_world():
+    scores = report("base.json")["exact_match"]
+    assert scores["0-shot"]["value"] <= 0.05
+    assert scores["4-shot"]["value"] >= 0.60
+
+
+def test_oracle_adapters_meet_the_bar_of_the_world():
+    summary = report("report.json")["summary"]
+    scores = [summary[split]["exact_match"]["oracle LoRA"]["value"] for split in summary]
+    assert sum(scores) / len(scores) >= 0.85
+
+
+def test_generated_adapters_meet_the_bars():
+    summary = report("report.json")["summary"]
+    share = {
+        split: summary[split]["share_of_oracle_gain"]["generated"]["value"] for split in summary
+    }
+    assert share["unseen_composition"] >= 0.60
+    assert share["unseen_wording"] >= 0.75
+
+
+def test_zoo_adapter_gives_peft_the_logits_that_we_compute(zoo):
+    from peft import PeftModel
+
+    from lora_gen.adapter.stacked import stack_adapters, stacked_adapters
+
+    entry = zoo.entries()[0]
+    runner = TaskRunner("tiny_lm")
+    ids = torch.tensor([runner.chat.question(entry.prompts[0])])
+    with torch.no_grad(), stacked_adapters(runner.model, stack_adapters([zoo.load(entry.id)])):
+        ours = runner.model(ids).logits
+    bare = runner.model(ids).logits
+    peft = PeftModel.from_pretrained(runner.model, zoo.folders.path_of(entry.id)).eval()
+    with torch.no_grad():
+        theirs = peft(input_ids=ids).logits
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    assert not torch.allclose(ours, bare, atol=1e-2)
+
+
+def test_readme_figures_are_those_of_the_reports(monkeypatch):
+    from recipes.tiny_lm import figures
+
+    monkeypatch.setattr("sys.argv", ["figures", "--check"])
+    figures.main()

@@ -1,0 +1,84 @@
+"""What a generator recipe says: data, base, network and objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER
+from training.config import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Size of the generator's network."""
+
+    hidden_dim: int = 256
+    """Width H."""
+    backbone_layers: int = 4
+    """Blocks of the recurrent backbone."""
+    denoiser_layers: int = 2
+    """Blocks of the denoiser."""
+    num_heads: int = 4
+    """Heads of each cross-attention."""
+    ff_multiple: int = 2
+    """Width of the perceptrons over H."""
+    byte_dim: int = 96
+    """Width of the reader of prompts and examples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is asked of a generated adapter."""
+
+    behavior: Literal["labels", "distill"] = "labels"
+    """Compare with the right answers, or with the zoo adapters' own output distributions."""
+    behavior_weight: float = 1.0
+    flow_weight: float = 0.05
+    """Weight of the flow-matching loss on the zoo's tokens."""
+    sampler_steps: int = 4
+    """Longest path on which behavior is trained; its length and last level are drawn evenly."""
+    lines_per_task: int = 8
+    """Lines for each adapter and optimizer step."""
+    ranks: tuple[int, ...] = (1, 2, 2, 4)
+    """A batch draws one, so a rank named twice comes twice as often.
+
+    A lower rank is the first components of a higher one.
+    """
+    drop_text: float = 0.1
+    """Share of rows without text; they get examples, or nothing."""
+    show_prompts: float = 0.2
+    """Share of rows that are shown unlabeled inputs."""
+    show_examples: float = 0.25
+    """Share of rows that are shown input-output pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTaskConfig:
+    """Data, base and network of a generator."""
+
+    base: str
+    """Embedded id, folder or hub id of the frozen base."""
+    behaviors: str
+    """File of tasks with descriptions and pairs."""
+    zoo: str | None = None
+    """Zoo of adapters for the flow-matching loss and for distillation."""
+    cache: str = "build/cache"
+    """Where the zoo's tokens are kept between runs."""
+    split: str = "seen"
+    validation_split: str = "unseen_composition"
+    text_encoder: str = DEFAULT_TEXT_ENCODER
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def __post_init__(self) -> None:
+        goal = self.objective
+        require(
+            goal.behavior == "labels" or self.zoo is not None,
+            "`task.zoo` is missing, but `task.objective.behavior=distill` compares with its "
+            "adapters. Set `task.zoo`.",
+        )
+        require(
+            goal.sampler_steps >= 1,
+            f"`task.objective.sampler_steps` is {goal.sampler_steps}, but must be at least 1.",
+        )
