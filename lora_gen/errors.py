@@ -6,7 +6,7 @@ carries a stable `code` that programs can match while the sentence stays free to
     LoraGenError
     ├── AdapterFormatError(ValueError)      FORMAT   bytes are not a well-formed adapter file
     ├── AdapterLimitError(ValueError)       LIMIT    well-formed, but larger than the limits allow
-    ├── AdapterConfigError(ValueError)      CONFIG   adapter_config.json asks for what is not supported
+    ├── AdapterConfigError(ValueError)      CONFIG   the config asks for what is not supported
     ├── AdapterMismatchError(ValueError)    MISMATCH config, tensors and base do not agree
     ├── AdapterValueError(ValueError)       VALUES   numbers are not finite or overflow
     ├── UnsafeFileError(ValueError)         UNSAFE   opening it could run code
