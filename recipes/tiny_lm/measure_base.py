@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
 from lora_gen.evaluation.statistics import mean_interval

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recipes.tiny_lm.tokenizer import (
@@ -100,7 +100,7 @@ def train(args: argparse.Namespace) -> None:
     model = build_model(args.width, args.layers)
     opts = optimizers(model, args.lr)
     compiled = torch.compile(model)
-    start, history = time.time(), []
+    start, history = time.time(), list[tuple[int, float, float]]()
     progress = tqdm(range(args.steps), mininterval=10)
     for step in progress:
         for opt in opts:
@@ -114,7 +114,7 @@ def train(args: argparse.Namespace) -> None:
             logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         )
         loss = (losses * weights.flatten()).sum() / weights.sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in opts:
             opt.step()
@@ -131,7 +131,12 @@ def train(args: argparse.Namespace) -> None:
     save(model, args, history, time.time() - start)
 
 
-def save(model: LlamaForCausalLM, args: argparse.Namespace, history: list, seconds: float) -> None:
+def save(
+    model: LlamaForCausalLM,
+    args: argparse.Namespace,
+    history: list[tuple[int, float, float]],
+    seconds: float,
+) -> None:
     """An ordinary Transformers folder, with the training record beside it."""
     out = Path(args.out)
     model.generation_config.eos_token_id = [EOS, NEWLINE_ID]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM
 
 from lora_gen.adapter.adapter import Adapter, LoraPair
@@ -89,7 +89,7 @@ def train_stack(
             logits = model(input_ids=ids, use_cache=False).logits
         loss = stack_loss(logits, labels, len(tasks)).sum()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return {name: (a.detach(), b.detach()) for name, (a, b) in factors.items()}
 
@@ -117,7 +117,7 @@ def adapter_of(factors: dict[str, tuple[Tensor, Tensor]], index: int) -> Adapter
     return Adapter(pairs=found, base=BASE_ID, task_type="CAUSAL_LM")
 
 
-def record(task: Task, split: str, seed: int) -> dict[str, object]:
+def record(task: Task, split: str, seed: int) -> dict[str, Any]:
     """What the zoo keeps of a task besides the adapter."""
     rng = random.Random(f"describe/{task.name}")
     wordings = dict.fromkeys(task.describe(rng) for _ in range(NUM_DESCRIPTIONS * 3))
@@ -140,7 +140,8 @@ def record(task: Task, split: str, seed: int) -> dict[str, object]:
 def _start(args: argparse.Namespace) -> None:
     """Load the base once in each worker process."""
     torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_pretrained(args.base).eval().requires_grad_(False)
+    model: nn.Module = AutoModelForCausalLM.from_pretrained(args.base)
+    model.eval().requires_grad_(False)
     _WORKER.update(args=args, model=model, spec=BaseModelSpec.from_config(args.base))
 
 
