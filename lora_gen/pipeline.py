@@ -26,11 +26,10 @@ from lora_gen.conditioning.condition import (
 from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from lora_gen.errors import ConditionError, GeneratorError
 from lora_gen.models.recurrent_denoiser import Prototype, RecurrentDenoiser
+from lora_gen.pipeline_checks import require_flow_scheduler, require_options, require_trained
 
 DEFAULT_STEPS = 4
 DEFAULT_GUIDANCE = 1.0
-MAX_ADAPTERS = 64
-MAX_STEPS = 1_000
 
 StepCallback = Callable[["LoraGenPipeline", int, Any, dict[str, Tensor]], dict[str, Tensor]]
 """As in diffusers: (pipeline, step, timestep, tensors by name) -> tensors to replace."""
@@ -105,7 +104,10 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
         kwargs.setdefault("low_cpu_mem_usage", False)
         pipe: LoraGenPipeline = super().from_pretrained(folder, **kwargs)
-        pipe.denoiser.float()  # shipped in float16; noise and flow are float32
+        # Float32, since it may be shipped in float16; and memory of its own: kernels round by the
+        # alignment of what they read, and a file's tensors lie anywhere.
+        for parameter in pipe.denoiser.parameters():
+            parameter.data = parameter.data.float().clone()
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -143,6 +145,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         guidance_scale: float | None = None,
         generator: torch.Generator | None = None,
         callback_on_step_end: StepCallback | None = None,
+        allow_untrained: bool = False,
     ) -> LoraGenOutput:
         """Sample adapters for one request.
 
@@ -160,6 +163,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             generator: Source of the noise; the same seed gives the same bytes.
             callback_on_step_end: Called after each step with `latents` (the tokens) and the
                 predicted clean tokens `clean`.
+            allow_untrained: Accept a base that the generator was not trained for.
 
         Returns:
             Adapters and, for each, a JSON-able record of how it was made.
@@ -172,8 +176,10 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         steps = DEFAULT_STEPS if num_inference_steps is None else num_inference_steps
         guidance = DEFAULT_GUIDANCE if guidance_scale is None else guidance_scale
-        _require_options(num_adapters, steps, guidance)
+        require_options(num_adapters, steps, guidance)
         spec = self._spec(base)
+        if not allow_untrained:
+            require_trained(spec, tuple(self.denoiser.config.trained_bases))
         condition = self._condition(text, prompts, examples, spec)
         layout = TokenLayout.build(
             spec, rank=rank, width=self.denoiser.config.token_width, targets=targets
@@ -284,38 +290,6 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             self.scheduler.set_timesteps(sigmas=sigmas, device=device)
         else:
             self.scheduler.set_timesteps(steps, device=device)
-
-
-def require_flow_scheduler(scheduler: Any) -> None:
-    """Check that a noise scheduler samples flows.
-
-    Raises:
-        GeneratorError: It expects noise or velocity predictions and would silently make garbage.
-    """
-    config = getattr(scheduler, "config", {})
-    name = type(scheduler).__name__
-    flow = name.startswith("FlowMatch") or (
-        config.get("prediction_type") == "flow_prediction" and config.get("use_flow_sigmas")
-    )
-    if not flow:
-        raise GeneratorError(
-            f"`{name}` has prediction_type {config.get('prediction_type')!r}, but this generator "
-            "predicts a flow. Use a FlowMatch scheduler, or build it with "
-            "`prediction_type='flow_prediction', use_flow_sigmas=True`."
-        )
-
-
-def _require_options(num_adapters: int, steps: int, guidance: float) -> None:
-    for name, value, high in (
-        ("num_adapters", num_adapters, MAX_ADAPTERS),
-        ("num_inference_steps", steps, MAX_STEPS),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-            raise GeneratorError(
-                f"`{name}` must be a whole number between 1 and {high}, but is {value!r}."
-            )
-    if not 0 <= guidance <= 100:
-        raise GeneratorError(f"`guidance_scale` must be between 0 and 100, but is {guidance!r}.")
 
 
 def _download(name: str, **options: Any) -> Path:

@@ -4,14 +4,22 @@ import json
 
 import pytest
 import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
 from lora_gen.adapter.base_model import resolve_base
-from lora_gen.assets import asset_path
-from lora_gen.evaluation.behavior import TaskRunner
+from lora_gen.adapter.stacked import stack_adapters, stacked_adapters
+from lora_gen.assets import asset_path, default_generator
+from lora_gen.evaluation.behavior import TaskRunner, exact_matches
 from lora_gen.files import sha256_file
+from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.zoo.store import Zoo
 
 ASSETS = asset_path("tiny_lm")
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +87,10 @@ def test_generated_adapters_meet_the_bars():
 
 
 def test_zoo_adapter_gives_peft_the_logits_that_we_compute(zoo):
+    runner = TaskRunner("tiny_lm")  # its own: PEFT changes the base
     from peft import PeftModel
 
-    from lora_gen.adapter.stacked import stack_adapters, stacked_adapters
-
     entry = zoo.entries()[0]
-    runner = TaskRunner("tiny_lm")
     ids = torch.tensor([runner.chat.question(entry.prompts[0])])
     with torch.no_grad(), stacked_adapters(runner.model, stack_adapters([zoo.load(entry.id)])):
         ours = runner.model(ids).logits
@@ -94,6 +100,55 @@ def test_zoo_adapter_gives_peft_the_logits_that_we_compute(zoo):
         theirs = peft(input_ids=ids).logits
     assert torch.allclose(ours, theirs, atol=1e-4)
     assert not torch.allclose(ours, bare, atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return LoraGenPipeline.from_pretrained(default_generator())
+
+
+@pytest.fixture(scope="module")
+def runner():
+    return TaskRunner("tiny_lm")
+
+
+def exact_match(pipe, runner, zoo, **options):
+    entries = zoo.entries(split="seen")[:24]
+    lines = [runner.chat.line(*pair) for entry in entries for pair in entry.extra["tests"][:8]]
+    adapters = [
+        pipe(entry.descriptions[0], generator=torch.Generator().manual_seed(0), **options).adapters[
+            0
+        ]
+        for entry in entries
+    ]
+    hits = exact_matches(runner.model, runner.chat.pack(lines), stack_adapters(adapters))
+    return float(hits.float().mean())
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps"),
+    [
+        (FlowMatchEulerDiscreteScheduler(), 1),
+        (FlowMatchEulerDiscreteScheduler(), 12),
+        (DPMSolverMultistepScheduler(**FLOW), 8),
+        (UniPCMultistepScheduler(**FLOW), 8),
+    ],
+)
+def test_shipped_generator_is_as_good_under_any_flow_scheduler(pipe, runner, zoo, scheduler, steps):
+    usual = exact_match(pipe, runner, zoo)
+    default = pipe.scheduler
+    pipe.scheduler = scheduler
+    try:
+        other = exact_match(pipe, runner, zoo, num_inference_steps=steps)
+    finally:
+        pipe.scheduler = default
+    assert usual >= 0.4
+    assert other >= usual - 0.1
+
+
+def test_shipped_generator_serves_any_rank(pipe, runner, zoo):
+    usual = exact_match(pipe, runner, zoo)
+    assert exact_match(pipe, runner, zoo, rank=2) >= usual - 0.15
 
 
 def test_readme_figures_are_those_of_the_reports(monkeypatch):

@@ -23,6 +23,7 @@ FLOORS = (
     ("lora_gen.codec",),
     ("lora_gen.conditioning", "lora_gen.zoo"),
     ("lora_gen.models",),
+    ("lora_gen.pipeline_checks",),
     ("lora_gen.retrieval", "lora_gen.pipeline"),
     ("lora_gen.evaluation",),
     ("lora_gen.cli",),

@@ -42,7 +42,7 @@ FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 
 @pytest.fixture(scope="module")
 def denoiser() -> Any:
-    return tiny_denoiser(trained_bases=("acme/none",)).requires_grad_(False)
+    return tiny_denoiser(trained_bases=(SPEC.id, "acme/none")).requires_grad_(False)
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ class Asked:
     guidance: float | None
     seed: int
     generator: str | None
+    allow_untrained: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,13 @@ Guidance = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Same seed, same bytes.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+AllowUntrained = Annotated[
+    bool,
+    typer.Option(
+        "--allow-untrained",
+        help="Accept a base that the generator was not trained for, at random quality.",
+    ),
+]
 Try = Annotated[
     list[str] | None,
     typer.Option("--try", metavar="INPUT", help="Input to answer at once; may be repeated."),
@@ -113,6 +121,7 @@ def generate(
     out: Out = Path("my-adapter"),
     try_inputs: Try = None,
     generator: options.Generator = None,
+    allow_untrained: AllowUntrained = False,
     format: options.Format = options.FolderFormat.peft,
     exact: options.Exact = False,
     overwrite: options.Overwrite = False,
@@ -138,6 +147,7 @@ def generate(
         guidance=guidance,
         seed=seed,
         generator=generator,
+        allow_untrained=allow_untrained,
     )
     _check(asked)
     quiet_libraries()
@@ -191,6 +201,7 @@ def _sample(asked: Asked) -> tuple[list[Adapter], list[dict[str, Any]]]:
             guidance_scale=asked.guidance,
             generator=torch.Generator().manual_seed(asked.seed),
             callback_on_step_end=advance,
+            allow_untrained=asked.allow_untrained,
         )
     return list(output.adapters), list(output.provenance)
 

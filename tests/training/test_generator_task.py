@@ -22,7 +22,8 @@ from lora_gen.conditioning.text import TextEncoder
 from lora_gen.errors import ConfigError
 from lora_gen.pipeline import LoraGenPipeline
 from training.behavior_data import TextStateCache, read_behaviors
-from training.generator_task import GeneratorTask, GeneratorTaskConfig, build_generator_task
+from training.generator_config import GeneratorTaskConfig
+from training.generator_task import GeneratorTask, build_generator_task
 from training.loop import train
 from training.recipe import Recipe, parse_recipe
 from training.task import EvaluatedTask, TaskContext
@@ -103,7 +104,16 @@ def test_generator_batch_depends_on_its_index_and_seed_alone(recipe: Make) -> No
 def _digest(batch: dict[str, Any]) -> list[Any]:
     condition = vars(batch["condition"]).values()
     tensors = [*condition, batch["input_ids"], batch["tokens"], batch["rows"]]
-    return [batch["rank"], batch["stop"], *(t.tolist() for t in tensors)]
+    return [batch["rank"], batch["levels"], *(t.tolist() for t in tensors)]
+
+
+def test_generator_paths_fall_from_pure_noise_to_every_level(recipe: Make) -> None:
+    task = _task(recipe("batch_size=1", "task.objective.sampler_steps=4"))
+    paths = [task.batch(8 * i)["levels"] for i in range(40)]
+    assert all(path[0] == 1 and sorted(path, reverse=True) == path for path in paths)
+    assert {len(path) for path in paths} == {1, 2, 3, 4}
+    assert len({path[-1] for path in paths if len(path) > 1}) > 20
+    assert all(0 < path[-1] <= 1 for path in paths)
 
 
 def test_generator_task_is_one_that_can_measure_itself(recipe: Make) -> None:

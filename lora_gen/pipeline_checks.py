@@ -1,0 +1,73 @@
+"""What a request, a noise scheduler and a base must be before anything is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lora_gen.adapter.base_model import BaseModelSpec
+from lora_gen.errors import BaseModelError, GeneratorError
+
+MAX_ADAPTERS = 64
+MAX_STEPS = 1_000
+
+
+def require_flow_scheduler(scheduler: Any) -> None:
+    """Check that a noise scheduler samples flows.
+
+    Raises:
+        GeneratorError: It expects noise or velocity predictions and would silently make garbage.
+    """
+    config = getattr(scheduler, "config", {})
+    name = type(scheduler).__name__
+    flow = name.startswith("FlowMatch") or (
+        config.get("prediction_type") == "flow_prediction" and config.get("use_flow_sigmas")
+    )
+    if not flow:
+        raise GeneratorError(
+            f"`{name}` has prediction_type {config.get('prediction_type')!r}, but this generator "
+            "predicts a flow. Use a FlowMatch scheduler, or build it with "
+            "`prediction_type='flow_prediction', use_flow_sigmas=True`."
+        )
+
+
+def require_options(num_adapters: int, steps: int, guidance: float) -> None:
+    """Check the numbers of a request.
+
+    Raises:
+        GeneratorError: One is out of range.
+    """
+    for name, value, high in (
+        ("num_adapters", num_adapters, MAX_ADAPTERS),
+        ("num_inference_steps", steps, MAX_STEPS),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+            raise GeneratorError(
+                f"`{name}` must be a whole number between 1 and {high}, but is {value!r}."
+            )
+    if not 0 <= guidance <= 100:
+        raise GeneratorError(f"`guidance_scale` must be between 0 and 100, but is {guidance!r}.")
+
+
+def require_trained(spec: BaseModelSpec, trained: Sequence[str]) -> None:
+    """Check that a generator was trained for a base, by its id or by an equal config.
+
+    Raises:
+        GeneratorError: It was not, so what it writes would be of random quality.
+    """
+    if not trained or spec.id in trained or _has_config_of(spec, trained):
+        return
+    raise GeneratorError(
+        f"This generator was trained for {', '.join(trained)}, not for `{spec.id}`: its adapters "
+        "would be of random quality. Train a generator for it, or pass `allow_untrained=True`."
+    )
+
+
+def _has_config_of(spec: BaseModelSpec, trained: Sequence[str]) -> bool:
+    for name in trained:
+        try:
+            if BaseModelSpec.from_config(name).config_hash == spec.config_hash:
+                return True
+        except BaseModelError:
+            continue  # a base that is not here to compare with; its id has been compared already
+    return False
