@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lora_gen.errors import ZooError
@@ -41,7 +40,7 @@ def evaluation_tasks(
     found: dict[str, list[EvaluationTask]] = {}
     for split in SPLITS:
         entries = zoo.entries(split="seen" if split == "unseen_wording" else split)
-        usable = sorted((e for e in entries if e.extra.get("tests")), key=lambda e: e.task)
+        usable = sorted((e for e in entries if _tests(e)), key=lambda e: e.task)
         if split == "unseen_wording":
             usable = [e for e in usable if e.extra.get("held_out_descriptions")]
         chosen = (
@@ -58,12 +57,17 @@ def evaluation_tasks(
 
 
 def _task(entry: ZooEntry, split: str) -> EvaluationTask:
-    extra: Mapping[str, list[list[str]]] = entry.extra
     held_out: list[str] = list(entry.extra.get("held_out_descriptions", ()))
     return EvaluationTask(
         name=entry.task,
         entry_id=entry.id,
         descriptions=tuple(held_out) if split == "unseen_wording" else entry.descriptions,
         shots=entry.examples,
-        tests=tuple((a, b) for a, b in extra["tests"]),
+        tests=_tests(entry),
     )
+
+
+def _tests(entry: ZooEntry) -> tuple[tuple[str, str], ...]:
+    """The entry's test pairs whose input its adapter was not trained on."""
+    trained = {text for text, _ in entry.examples}
+    return tuple((a, b) for a, b in entry.extra.get("tests", ()) if a not in trained)

@@ -48,7 +48,7 @@ def main() -> None:
             pool = pairs(task, TRAIN_PAIRS, TRAIN_SEED)
             lines = []
             for text, answer in pairs(task, TEST_PAIRS, TEST_SEED)[: args.inputs]:
-                question = chat.question(text, rng.sample(pool, shots))
+                question = chat.question(text, rng.sample([p for p in pool if p[0] != text], shots))
                 tail, start = chat.line(text, answer)
                 lines.append((question + tail[start:], len(question)))
             scores.append(float(exact_matches(model, chat.pack(lines)).float().mean()))

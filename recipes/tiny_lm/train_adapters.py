@@ -131,7 +131,7 @@ def record(task: Task, split: str, seed: int) -> dict[str, Any]:
         "examples": tuple(examples),
         "seed": seed,
         "extra": {
-            "tests": pairs(task, TEST_PAIRS, TEST_SEED),
+            "tests": [p for p in pairs(task, TEST_PAIRS, TEST_SEED) if p[0] not in dict(examples)],
             "held_out_descriptions": [task.describe(rng, held_out=True) for _ in range(4)],
         },
     }
