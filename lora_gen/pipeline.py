@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ class LoraGenOutput(BaseOutput):  # type: ignore[misc]
 
     adapters: list[Adapter]
     provenance: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One CPU thread, so that the same seed gives the same bytes on any number of cores.
+
+    Sums that are split over threads round by their number; the sampler is too small to gain much.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -131,6 +146,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         return self._encoder
 
     @torch.no_grad()
+    @_one_thread()
     def __call__(
         self,
         text: str | None = None,
