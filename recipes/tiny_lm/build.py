@@ -39,7 +39,9 @@ STEPS: dict[str, tuple[str, str]] = {
         f"lora_gen.cli evaluate --zoo {BUILD}/zoo --generator {BUILD}/generator/final"
         f" --out {REPORTS} --tasks 120 --overwrite",
     ),
-    "ship": ("", f"recipes.tiny_lm.ship --build {BUILD} --assets {ASSETS}"),
+    "ship": ("", f"recipes.tiny_lm.ship --build {BUILD} --assets {ASSETS} --parts zoo generator"),
+    "benchmark": (f"{REPORTS}/speed.json", "recipes.tiny_lm.benchmark"),
+    "manifest": ("", f"recipes.tiny_lm.ship --build {BUILD} --assets {ASSETS} --parts manifest"),
     "figures": ("", "recipes.tiny_lm.figures"),
 }
 """Step -> (file that says it is done, or '' for steps that know themselves; module, arguments)."""

@@ -20,7 +20,7 @@ SPLITS = ("seen", "unseen_wording", "unseen_composition", "unseen_argument", "un
 METHODS = ("base zero-shot", "mean LoRA", "nearest text", "generated", "base 4-shot", "oracle LoRA")
 
 
-def table(report: dict[str, Any], base: dict[str, Any]) -> str:
+def table(report: dict[str, Any], base: dict[str, Any], speed: dict[str, Any]) -> str:
     """The README's section, markers excluded."""
     splits = [split for split in SPLITS if split in report["summary"]]
     head = [
@@ -48,7 +48,9 @@ def table(report: dict[str, Any], base: dict[str, Any]) -> str:
         f"Embedded base `tiny_lm`; {report['inputs']} test inputs a task; 95% bootstrap intervals "
         f"over tasks. Generated from text alone, mean over {report['seeds']} seeds and wordings, "
         f"none picked. Over all {base['tasks']} tasks the bare base reaches {zero:.3f} zero-shot "
-        f"and {few:.3f} with four examples."
+        f"and {few:.3f} with four examples. `lora-gen generate --try` takes "
+        f"{speed['generate_seconds']['median']:.1f} s on {speed['cores']} cores, imports included, "
+        f"of which the sampler {speed['sampler_seconds']:.2f} s."
     )
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", note])
@@ -96,10 +98,11 @@ def main() -> None:
     check = parser.parse_args().check
     report = json.loads((REPORTS / "report.json").read_text())
     base = json.loads((REPORTS / "base.json").read_text())
+    speed = json.loads((REPORTS / "speed.json").read_text())
     text = README.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    new = f"{before}{BEGIN}\n{table(report, base)}\n{END}{after}"
+    new = f"{before}{BEGIN}\n{table(report, base, speed)}\n{END}{after}"
     if check:
         if new != text:
             sys.exit("`README.md` and reports differ. Run `python -m recipes.tiny_lm.figures`.")

@@ -19,6 +19,7 @@ from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.zoo.store import Zoo
 
 SHIPPED = {"seen": 180, "unseen_composition": 60, "unseen_argument": 40, "unseen_primitive": 40}
+PARTS = ("zoo", "generator", "manifest")
 PACKAGES = ("torch", "transformers", "peft", "diffusers", "accelerate", "safetensors")
 
 
@@ -75,12 +76,16 @@ def main() -> None:
     parser.add_argument("--build", required=True)
     parser.add_argument("--assets", required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     args = parser.parse_args()
     build, assets = Path(args.build), Path(args.assets)
-    print("adapters:", ship_zoo(build / "zoo", assets / "zoo", args.seed))
-    ship_generator(build / "generator" / "final", assets / "generator")
-    shutil.copy(build / "splits.json", assets / "reports" / "splits.json")
-    atomic_write_json(assets / "manifest.json", manifest(assets, args.seed))
+    if "zoo" in args.parts:
+        print("adapters:", ship_zoo(build / "zoo", assets / "zoo", args.seed))
+    if "generator" in args.parts:
+        ship_generator(build / "generator" / "final", assets / "generator")
+    if "manifest" in args.parts:
+        shutil.copy(build / "splits.json", assets / "reports" / "splits.json")
+        atomic_write_json(assets / "manifest.json", manifest(assets, args.seed))
 
 
 if __name__ == "__main__":
