@@ -101,7 +101,8 @@ def evaluate(
 
 def _baselines(bench: Bench) -> tuple[NearestText, Adapter]:
     ids = sorted(bench.zoo.ids(split="seen"))
-    return NearestText(bench.zoo, ids, bench.pipe.encoder), mean_adapter(bench.zoo, ids, rank=RANK)
+    mean = mean_adapter(bench.zoo, ids, rank=RANK)
+    return NearestText(bench.zoo, ids, bench.pipe.encoder), mean
 
 
 def _measure(

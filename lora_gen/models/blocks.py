@@ -84,7 +84,7 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Two-layer perceptron, four quarters of the width times `multiple`."""
+    """Two-layer perceptron whose inner width is `multiple` times H."""
 
     def __init__(self, hidden_dim: int, multiple: int) -> None:
         super().__init__(

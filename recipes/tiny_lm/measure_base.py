@@ -30,7 +30,7 @@ def main() -> None:
     )
     parser.add_argument("--base", required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--inputs", type=int, default=8)
+    parser.add_argument("--inputs", type=int, default=4)
     parser.add_argument(
         "--tasks", type=int, default=0, help="a random sample of tasks; 0 takes all"
     )

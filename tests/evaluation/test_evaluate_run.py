@@ -117,6 +117,11 @@ def test_mean_adapter_has_the_mean_of_the_deltas(
     torch.testing.assert_close(dense_vector(found), dense_vector(wanted), atol=1e-4, rtol=1e-4)
 
 
+def test_mean_adapter_refuses_a_zoo_without_seen_entries(zoo: Zoo) -> None:
+    with pytest.raises(ZooError, match="The zoo has no entry of split `seen`"):
+        mean_adapter(zoo, [], rank=4)
+
+
 def test_nearest_text_finds_the_entry_of_its_own_description(zoo: Zoo) -> None:
     ids = sorted(zoo.ids())
     nearest = NearestText(zoo, ids, StubTextEncoder())  # type: ignore[arg-type]
