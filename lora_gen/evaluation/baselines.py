@@ -29,7 +29,7 @@ def mean_adapter(zoo: Zoo, ids: Sequence[str], *, rank: int) -> Adapter:
     """
     if not ids:
         raise ZooError(
-            "The zoo has no entry of split `seen`, so there are no adapters to average or to choose "
+            "The zoo has no entry of split `seen`, so there is no adapter to average or choose "
             "from. Add the adapters that the generator learned from."
         )
     total: Adapter | None = None
