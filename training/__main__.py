@@ -40,12 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         recipe = load_recipe(chosen.recipe, chosen.overrides)
-        from training.loop import export, train  # after the recipe is checked: it loads torch
+        # after the recipe is checked: these load torch
+        from training.loop import export, train
+        from training.processes import leave_group
 
         if chosen.export:
             export(recipe, chosen.export, force=chosen.force)
         else:
             train(recipe, force=chosen.force)
+        leave_group()
     except LoraGenError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2

@@ -97,7 +97,7 @@ def require_usable(
 class TextStateCache:
     """Encoded descriptions, least recently used ones forgotten, in float16."""
 
-    def __init__(self, encoder: TextEncoder, capacity: int = 32_768) -> None:
+    def __init__(self, encoder: TextEncoder, capacity: int = 131_072) -> None:
         self.encoder, self.capacity = encoder, capacity
         self._states: OrderedDict[str, Tensor] = OrderedDict()
 

@@ -21,7 +21,13 @@ from safetensors.torch import load_file, save_file
 
 import lora_gen
 from lora_gen.errors import CheckpointError, StorageError
-from lora_gen.files import atomic_write_text, publish_folder, verify_manifest
+from lora_gen.files import (
+    atomic_write_text,
+    discard_folder,
+    make_folder,
+    publish_folder,
+    verify_manifest,
+)
 from training.state import TrainState
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -73,10 +79,10 @@ def save_checkpoint(
     _require_space(root, size)
     final = root / f"checkpoint-{state.step}"
     if final.exists() and _damage(final):
-        shutil.rmtree(final)
+        discard_folder(final)
     with publish_folder(final, overwrite=True) as temp:
         for stem, tensors in groups.items():
-            save_file(tensors, temp / f"{stem}.safetensors")
+            _write_tensors(tensors, temp / f"{stem}.safetensors")
         scalars = {
             "step": state.step,
             "batches_seen": state.batches_seen,
@@ -136,6 +142,16 @@ def load_state(folder: Path, state: TrainState, *, process: int) -> Mapping[str,
     return processes[process] if process < len(processes) else None
 
 
+def _write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # the library's own name for a disk that refuses
+        raise StorageError(
+            f"`{path.parent}` could not be written ({error}). Free space and start again: older "
+            "checkpoints are intact."
+        ) from error
+
+
 def _newest_first(root: Path) -> list[Path]:
     found = [(int(m[1]), p) for p in root.glob("checkpoint-*") if (m := _NAME.fullmatch(p.name))]
     return [path for _, path in sorted(found, reverse=True)]
@@ -155,13 +171,18 @@ def _prune(root: Path, keep: int) -> None:
     verified = 0
     for folder in _newest_first(root):
         if verified >= keep:
-            shutil.rmtree(folder)
+            discard_folder(folder)
         elif not _damage(folder):
             verified += 1
 
 
 def _require_space(root: Path, size: int) -> None:
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        make_folder(root)
+    except OSError as error:
+        raise StorageError(
+            f"`{root}` could not be made ({error.strerror}). Name another `output_dir`."
+        ) from error
     free, needed = shutil.disk_usage(root).free, int(size * _SPACE_RESERVE)
     if free < needed:
         raise StorageError(

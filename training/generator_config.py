@@ -65,7 +65,8 @@ class GeneratorTaskConfig:
     """Zoo of adapters for the flow-matching loss and for distillation."""
     cache: str = "build/cache"
     """Where the zoo's tokens are kept between runs."""
-    split: str = "seen"
+    splits: tuple[str, ...] = ("seen",)
+    """Splits to train on; the tasks of one named twice come twice as often."""
     validation_split: str = "unseen_composition"
     text_encoder: str = DEFAULT_TEXT_ENCODER
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -71,10 +71,13 @@ class GeneratorTask:
         self.spec = BaseModelSpec.from_config(config.base)
         base, self.chat = load_causal_lm(folder)
         self.base = base.to(context.device)  # type: ignore[arg-type]
+        if context.device.type == "cpu":
+            # Lines are short: PyTorch's fused attention costs more here, backward above all.
+            self.base.set_attn_implementation("eager")
         encoder = TextEncoder.from_pretrained(config.text_encoder).to(context.device)
         self.texts = TextStateCache(encoder)
         path = Path(config.behaviors)
-        self.records = read_behaviors(path, split=config.split)
+        self.records = [r for split in config.splits for r in read_behaviors(path, split=split)]
         self.validation = read_behaviors(path, split=config.validation_split)
         layout = TokenLayout.build(
             self.spec, rank=max(config.objective.ranks), width=self.spec.hidden_size
@@ -104,14 +107,14 @@ class GeneratorTask:
         with Zoo.open(self.config.zoo, read_only=True) as zoo:
             plain = AdapterCodec(layout=layout, scaling=TokenScaling())
             some = [
-                zoo.load(entry_id) for entry_id in sorted(zoo.ids(split=self.config.split))[:64]
+                zoo.load(entry_id) for entry_id in sorted(zoo.ids(split=self.config.splits[0]))[:64]
             ]
             scaling = TokenScaling.fit(
                 (plain.chunks(canonicalize(adapter)), layout.value_mask, layout.slot_roles)
                 for adapter in some
             )
             codec = AdapterCodec(layout=layout, scaling=scaling)
-            names = [record.task for record in self.records]
+            names = list(dict.fromkeys(record.task for record in self.records))
             return ZooTokens(zoo, codec, names, Path(self.config.cache)), scaling
 
     def batch(self, index: int) -> dict[str, Any]:

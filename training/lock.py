@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lora_gen.errors import LockedError
+from lora_gen.errors import LockedError, StorageError
+from lora_gen.files import make_folder
 
 
 @contextmanager
@@ -20,9 +21,16 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: Another process holds it; the message names the process.
+        StorageError: It cannot be made or opened.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+    try:
+        make_folder(folder)
+        file = (folder / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"`{folder}` cannot be written ({error.strerror}). Name another `output_dir`."
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -32,7 +40,7 @@ def held(folder: Path) -> Iterator[None]:
                 f"`{folder}` is in use by process {holder}. "
                 "Wait for it, or name another `output_dir`."
             ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with suppress(OSError):  # the lock holds without the name in it, which is for people
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield

@@ -60,6 +60,17 @@ def on_main(accelerator: Accelerator) -> Iterator[bool]:
             raise TrainingError(f"The main process failed: {failure}")
 
 
+def leave_group() -> None:
+    """Close the connections to the other processes; call it last.
+
+    Left to the interpreter's exit, gloo's threads may outlive what they use, and abort a process
+    that has done all its work.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def say(accelerator: Accelerator, sentence: str) -> None:
     """Tell the user, once."""
     if accelerator.is_main_process:

@@ -2,7 +2,7 @@
 
 python -m recipes.tiny_lm.make_behaviors --out build/tiny_lm
 
-A few seconds. Training reads the split `seen`; the others are for evaluation only.
+A minute. Training reads `seen` and `practice`; the other splits are for evaluation only.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import argparse
 from pathlib import Path
 
 from recipes.tiny_lm.train_adapters import record
-from recipes.tiny_lm.world.tasks import tasks_by_name, write_splits
+from recipes.tiny_lm.world.tasks import practice_tasks, tasks_by_name, write_splits
 from training.behavior_data import BehaviorRecord, write_behaviors
+
+NUM_DESCRIPTIONS = {True: 24, False: 8}
+"""Wordings of a task: more where the wording itself is what a split tests."""
 
 
 def main() -> None:
@@ -24,11 +27,12 @@ def main() -> None:
     out = Path(parser.parse_args().out)
     out.mkdir(parents=True, exist_ok=True)
     splits = write_splits(out / "splits.json")
-    tasks = tasks_by_name()
+    splits["practice"] = [task.name for task in practice_tasks()]
+    tasks = tasks_by_name() | {task.name: task for task in practice_tasks()}
     records = []
     for split, names in splits.items():
         for name in names:
-            found = record(tasks[name], split, 0)
+            found = record(tasks[name], split, 0, descriptions=NUM_DESCRIPTIONS[split == "seen"])
             records.append(
                 BehaviorRecord(
                     task=name,

@@ -117,16 +117,18 @@ def adapter_of(factors: dict[str, tuple[Tensor, Tensor]], index: int) -> Adapter
     return Adapter(pairs=found, base=BASE_ID, task_type="CAUSAL_LM")
 
 
-def record(task: Task, split: str, seed: int) -> dict[str, Any]:
+def record(
+    task: Task, split: str, seed: int, *, descriptions: int = NUM_DESCRIPTIONS
+) -> dict[str, Any]:
     """What the zoo keeps of a task besides the adapter."""
     rng = random.Random(f"describe/{task.name}")
-    wordings = dict.fromkeys(task.describe(rng) for _ in range(NUM_DESCRIPTIONS * 3))
+    wordings = dict.fromkeys(task.describe(rng) for _ in range(descriptions * 3))
     examples = pairs(task, TRAIN_PAIRS, TRAIN_SEED)
     return {
         "family": task.name,
         "task": task.name,
         "split": split,
-        "descriptions": tuple(wordings)[:NUM_DESCRIPTIONS],
+        "descriptions": tuple(wordings)[:descriptions],
         "prompts": tuple(text for text, _ in examples[:16]),
         "examples": tuple(examples),
         "seed": seed,

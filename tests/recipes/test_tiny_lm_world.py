@@ -18,6 +18,7 @@ from recipes.tiny_lm.world.tasks import (
     all_tasks,
     make_splits,
     pairs,
+    practice_tasks,
     tasks_by_name,
     write_splits,
 )
@@ -60,14 +61,29 @@ def test_primitives_have_eight_or_more_wordings_that_name_the_text() -> None:
 
 
 def test_primitive_refuses_fewer_than_eight_wordings() -> None:
-    with pytest.raises(ValueError, match="`upper` has 2 different wordings; at least 8"):
-        primitive("upper", str.upper, "a {x}|b {x}|a {x}")
+    with pytest.raises(ValueError, match="`shout` has 2 different wordings; at least 8"):
+        primitive("shout", str.upper, "a {x}|b {x}|a {x}")
 
 
 def test_splits_share_no_task_and_leave_none_out() -> None:
     names = [name for split in _splits().values() for name in split]
     assert sorted(names) == sorted(tasks_by_name())
     assert set(_splits()) == {"seen", "unseen_composition", "unseen_argument", "unseen_primitive"}
+
+
+def test_practice_tasks_are_new_and_made_of_seen_steps_only() -> None:
+    practice = practice_tasks()
+    assert len({task.name for task in practice}) == len(practice) >= 2_000
+    assert not {task.name for task in practice} & set(tasks_by_name())
+    used = {step.name for task in practice for step in task.steps}
+    assert used <= set(_steps("seen"))
+
+
+def test_paraphrases_are_for_known_primitives_and_leave_the_held_out_wordings_alone() -> None:
+    held_out = {w for step in _primitives() for w in step.wordings[-HELD_OUT_WORDINGS:]}
+    for step in _primitives():
+        assert len(step.wordings) >= 16
+        assert not held_out & set(step.wordings[:-HELD_OUT_WORDINGS])
 
 
 def test_held_out_compositions_use_seen_primitives_only() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +145,12 @@ def test_generator_never_sees_tasks_of_other_splits(recipe: Make) -> None:
     task = _task(recipe())
     assert {r.task for r in task.records} == {"upper", "lower", "reverse"}
     assert set(task.zoo_tokens.rows) == {"upper", "lower", "reverse"}  # type: ignore[union-attr]
+
+
+def test_generator_visits_a_split_as_often_as_it_is_named(recipe: Make) -> None:
+    splits = "task.splits=[seen,seen,unseen_composition]"
+    counts = Counter(r.task for r in _task(recipe(splits)).records)
+    assert counts == {"upper": 2, "lower": 2, "reverse": 2, "title": 1}
 
 
 def test_zoo_tokens_of_the_cache_are_those_encoded_before(recipe: Make, tmp_path: Path) -> None:

@@ -34,9 +34,12 @@ train(load_recipe(Path(sys.argv[1])))
 
 from accelerate import Accelerator  # noqa: E402
 
+from training.processes import leave_group  # noqa: E402
+
 report = {
     "num_processes": Accelerator().num_processes,
     "seen": seen,
     "weights": {name: t.flatten().tolist() for name, t in built[0].model.state_dict().items()},
 }
 Path(sys.argv[2], f"{os.environ['RANK']}.json").write_text(json.dumps(report))
+leave_group()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,14 @@ class Primitive:
     argument: str | int | None = None
 
 
+@cache
+def _paraphrases() -> dict[str, tuple[str, ...]]:
+    """Further wordings by primitive, written without sight of the held-out ones."""
+    lines = Path(__file__).with_name("paraphrases.txt").read_text().splitlines()
+    pairs = (line.split(": ", 1) for line in lines if line)
+    return {name: tuple(text.split("|")) for name, text in pairs}
+
+
 def primitive(
     name: str,
     function: Callable[[str], str],
@@ -36,6 +46,8 @@ def primitive(
         ValueError: There are fewer than eight wordings, or two are equal.
     """
     phrases = tuple(phrase.strip() for phrase in wordings.split("|"))
+    more = tuple(text for text in _paraphrases().get(name, ()) if text not in phrases)
+    phrases = (*phrases[:-2], *more, *phrases[-2:])
     if len(set(phrases)) < 8 or len(set(phrases)) != len(phrases):
         raise ValueError(
             f"`{name}` has {len(set(phrases))} different wordings; at least 8, all different, are needed."

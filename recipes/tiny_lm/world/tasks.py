@@ -38,11 +38,20 @@ CONNECTIVES = (
     "{a} and then {b}",
     "{a}. Next, {b}",
     "start with this: {a}. Finish with this: {b}",
+    "{a}; {b}",
+    "{a}, next {b}",
+    "1. {a} 2. {b}",
+    "step one: {a}; step two: {b}",
+    "{a}. When that is done, {b}",
+    "to begin with, {a}; finally {b}",
+    "two steps: {a}, {b}",
+    "{a}, and once you have that, {b}",
+    "please {a} and {b}",
     # the last two are held out of training
     "{a}, and afterwards {b}",
     "do two things: {a}; as the second step {b}",
 )
-REFERENCES = ("it", "the result", "that")
+REFERENCES = ("it", "the result", "that", "what you get", "the output")
 """How the second step calls what the first one made."""
 
 
@@ -116,18 +125,22 @@ def _makes_sense(task: Task) -> bool:
     return good >= 28 and len(outputs) >= 4
 
 
-def _compositions(
-    firsts: list[Primitive], seconds: list[Primitive], count: int, seed: int
-) -> list[Task]:
-    candidates = [
+def _candidates(firsts: list[Primitive], seconds: list[Primitive], seed: int) -> list[Task]:
+    found = [
         Task(f"{a.name}+{b.name}", a.kind, (a, b))
         for a in firsts
         for b in seconds
         if a.family != b.family
     ]
-    random.Random(seed).shuffle(candidates)
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def _compositions(
+    firsts: list[Primitive], seconds: list[Primitive], count: int, seed: int
+) -> list[Task]:
     chosen: list[Task] = []
-    for task in candidates:
+    for task in _candidates(firsts, seconds, seed):
         if len(chosen) < count and _makes_sense(task):
             chosen.append(task)
     return chosen
@@ -142,6 +155,29 @@ def all_tasks() -> tuple[Task, ...]:
         *singles,
         *_compositions(specific, general, NUM_SPECIFIC_COMPOSITIONS, 1),
         *_compositions(general, general, NUM_GENERAL_COMPOSITIONS, 2),
+    )
+
+
+@functools.cache
+def practice_tasks() -> tuple[Task, ...]:
+    """Compositions that make sense beyond those of `all_tasks`, of seen steps only.
+
+    They have no adapter, and the base has never read their lines: labels alone, for training by
+    behavior, where the number of distinct tasks decides what generalizes.
+    """
+    general, specific = general_primitives(), [*name_primitives(), *data_primitives()]
+    known = tasks_by_name()
+    candidates = [*_candidates(specific, general, 1), *_candidates(general, general, 2)]
+    return tuple(
+        task
+        for task in candidates
+        if task.name not in known and not _is_held_out(task) and _makes_sense(task)
+    )
+
+
+def _is_held_out(task: Task) -> bool:
+    return any(
+        step.family in HELD_OUT_PRIMITIVES or _is_held_out_argument(step) for step in task.steps
     )
 
 
