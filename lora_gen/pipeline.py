@@ -27,7 +27,12 @@ from lora_gen.conditioning.condition import (
 from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from lora_gen.errors import ConditionError, GeneratorError
 from lora_gen.models.recurrent_denoiser import Prototype, RecurrentDenoiser
-from lora_gen.pipeline_checks import require_flow_scheduler, require_options, require_trained
+from lora_gen.pipeline_checks import (
+    require_flow_scheduler,
+    require_options,
+    require_trained,
+    seed_of,
+)
 
 DEFAULT_STEPS = 4
 DEFAULT_GUIDANCE = 1.0
@@ -203,7 +208,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         prototypes = [self._prototype(condition, layout, num_adapters)]
         if guidance != 1.0:
             prototypes.append(self._prototype(condition.null(), layout, num_adapters))
-        seed = generator.initial_seed() if generator is not None else None
+        seed = seed_of(generator)
         tokens = self._sample(prototypes, layout, steps, guidance, generator, callback_on_step_end)
         codec = AdapterCodec(layout=layout, scaling=self.denoiser.token_scaling)
         adapters = [codec.decode(t.cpu(), base=spec.id, task_type=spec.task_type) for t in tokens]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.errors import BaseModelError, GeneratorError
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_ADAPTERS = 64
 MAX_STEPS = 1_000
@@ -47,6 +50,18 @@ def require_options(num_adapters: int, steps: int, guidance: float) -> None:
             )
     if not 0 <= guidance <= 100:
         raise GeneratorError(f"`guidance_scale` must be between 0 and 100, but is {guidance!r}.")
+
+
+def seed_of(generator: torch.Generator | None) -> int | None:
+    """The seed that repeats what `generator` is about to draw; None if no seed does.
+
+    A generator that has drawn before is no longer where its seed puts it.
+    """
+    if generator is None:
+        return None
+    seed = generator.initial_seed()
+    fresh = type(generator)(device=generator.device).manual_seed(seed)
+    return seed if bool((fresh.get_state() == generator.get_state()).all()) else None
 
 
 def require_trained(spec: BaseModelSpec, trained: Sequence[str]) -> None:

@@ -188,6 +188,12 @@ def test_adapter_fits_the_base_at_the_rank_asked_for(pipe: LoraGenPipeline) -> N
     assert (adapter.base, adapter.task_type) == (SPEC.id, "CAUSAL_LM")
 
 
+def test_provenance_names_no_seed_that_would_not_repeat_the_bytes(pipe: LoraGenPipeline) -> None:
+    used = _seed(5)
+    first, second = (pipe(TEXT, base=SPEC, rank=2, generator=used).provenance[0] for _ in range(2))
+    assert (first["seed"], second["seed"]) == (5, None)
+
+
 def test_provenance_says_how_each_adapter_was_made(pipe: LoraGenPipeline) -> None:
     found = pipe(TEXT, base=SPEC, rank=2, num_adapters=2, generator=_seed(5)).provenance
     assert [record["index"] for record in json.loads(json.dumps(found))] == [0, 1]

@@ -73,13 +73,19 @@ class TaskRunner:
             return [self._greedy(self.chat.question(text, shots)) for text in inputs]
 
     def stream(self, text: str, adapter: Adapter | None = None) -> Iterator[str]:
-        """The growing answer to one input, token by token."""
-        applied = (
-            stacked_adapters(self.model, stack_adapters([adapter])) if adapter else nullcontext()
-        )
-        with applied:
-            for ids in self._steps(self.chat.question(text)):
-                yield self._text(ids)
+        """The growing answer to one input, token by token.
+
+        The adapter is on the base only while a token is computed, so that other answers may be
+        asked for between two tokens.
+        """
+        factors = stack_adapters([adapter]) if adapter else None
+        steps = self._steps(self.chat.question(text))
+        while True:
+            with stacked_adapters(self.model, factors) if factors else nullcontext():
+                ids = next(steps, None)
+            if ids is None:
+                return
+            yield self._text(ids)
 
     def _greedy(self, question: list[int]) -> str:
         answers = list(self._steps(question))

@@ -73,6 +73,14 @@ def test_task_runner_answers_as_transformers_generates(base: Path, adapted: bool
         assert answer == runner.chat.tokenizer.decode(ids[:stop], skip_special_tokens=True)
 
 
+def test_task_runner_leaves_the_base_alone_between_two_tokens(base: Path) -> None:
+    runner = TaskRunner(base)
+    growing = runner.stream("Maria Lopez", base_adapter(base, 3))
+    next(growing, None)
+    assert runner.answer(["Maria Lopez"]) == TaskRunner(base).answer(["Maria Lopez"])
+    assert not any(module._forward_hooks for module in runner.model.modules())
+
+
 def test_task_runner_streams_the_growing_answer(base: Path) -> None:
     runner = TaskRunner(base)
     parts = list(runner.stream("Maria Lopez"))
