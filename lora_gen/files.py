@@ -8,13 +8,10 @@ and one rename publishes it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +19,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from lora_gen.durable_folders import (
+    ASIDE_PREFIX,
+    TEMP_PREFIX,
+    discard_folder,
+    make_folder,
+    move_into_place,
+    restore_aside,
+    sync_folder,
+    temp_beside,
+)
 from lora_gen.errors import AdapterFormatError, LoraGenError, OutputPathError, StorageError
 from lora_gen.safetensors_header import (
     SafetensorsHeader,
@@ -42,6 +49,8 @@ __all__ = [
     "atomic_write_bytes",
     "atomic_write_json",
     "atomic_write_text",
+    "discard_folder",
+    "make_folder",
     "parse_json",
     "publish_folder",
     "read_json",
@@ -55,12 +64,9 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
-TEMP_PREFIX = ".tmp-"
 _MANIFEST_SCHEMA = 1
 _OURS = (MANIFEST_NAME, "adapter_config.json")
 _TOOLS = ("lora_gen", "torch", "safetensors", "peft", "transformers", "diffusers")
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
@@ -69,7 +75,7 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: The disk refused; nothing of the attempt is left.
     """
-    temp = _temp_beside(path)
+    temp = temp_beside(path)
     try:
         _write_synced(temp, data)
         os.replace(temp, path)
@@ -97,15 +103,6 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names inside a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def publish_folder(
     final: Path,
@@ -131,20 +128,24 @@ def publish_folder(
             wrote.
         StorageError: The disk refused; the previous state is untouched.
     """
-    _require_replaceable(final, overwrite)
-    temp = _temp_beside(final)
+    temp = temp_beside(final)
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        restore_aside(final)
+        _require_replaceable(final, overwrite)
+        make_folder(final.parent)
         temp.mkdir()
         yield temp
         _write_manifest(temp, parents, schema)
         _require_replaceable(final, overwrite)
-        _move_into_place(temp, final)
     except BaseException as error:
         shutil.rmtree(temp, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, LoraGenError):
             raise _storage_error(final, error) from error
         raise
+    try:
+        move_into_place(temp, final)
+    except OSError as error:
+        raise _storage_error(final, error) from error
 
 
 def verify_manifest(
@@ -183,9 +184,13 @@ def verify_manifest(
 def sweep_temp(folder: Path) -> list[str]:
     """Remove what a killed writer left in `folder`; call it only while holding the folder's lock.
 
+    An old folder that a swap had moved aside is put back under its name first.
+
     Returns:
         Names that were removed.
     """
+    for path in folder.glob(f"{ASIDE_PREFIX}*"):
+        restore_aside(path.with_name(path.name.removeprefix(ASIDE_PREFIX)))
     removed = []
     for path in sorted(folder.glob(f"{TEMP_PREFIX}*")):
         if path.is_dir() and not path.is_symlink():
@@ -194,10 +199,6 @@ def sweep_temp(folder: Path) -> list[str]:
             path.unlink()
         removed.append(path.name)
     return removed
-
-
-def _temp_beside(path: Path) -> Path:
-    return path.parent / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
 
 
 def _json_bytes(value: Any) -> bytes:
@@ -278,49 +279,3 @@ def _require_replaceable(final: Path, overwrite: bool) -> None:
             "of ours to "
             "overwrite. Choose another output."
         )
-
-
-def _move_into_place(temp: Path, final: Path) -> None:
-    """Publish `temp` under its final name; the old folder goes only once the new one is durable."""
-    replaces = os.path.lexists(final)
-    if replaces:
-        _swap(temp, final)
-    else:
-        os.rename(temp, final)
-    try:
-        sync_folder(final.parent)
-    except OSError:
-        if replaces:
-            _swap(temp, final)
-        else:
-            os.rename(final, temp)
-        raise
-    if replaces:
-        shutil.rmtree(temp)
-
-
-def _swap(left: Path, right: Path) -> None:
-    if _exchange(left, right):
-        return
-    aside = _temp_beside(right)
-    os.rename(right, aside)
-    try:
-        os.rename(left, right)
-    except OSError:
-        os.rename(aside, right)
-        raise
-    os.rename(aside, left)
-
-
-def _exchange(left: Path, right: Path) -> bool:
-    """Swap two names in one step; False where the system cannot."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    arguments = (_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE)
-    if rename(*arguments) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
-        return False
-    raise OSError(number, os.strerror(number), str(right))

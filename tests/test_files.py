@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from lora_gen import files
+from lora_gen import durable_folders
 from lora_gen.errors import AdapterFormatError, OutputPathError, StorageError, ZooError
 from lora_gen.files import (
     atomic_write_bytes,
@@ -105,7 +105,7 @@ def test_overwrite_swaps_folders(tmp_path):
 
 
 def test_overwrite_moves_aside_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_exchange", lambda left, right: False)
+    monkeypatch.setattr(durable_folders, "_exchange", lambda left, right: False)
     publish(tmp_path / "out", "old")
     publish(tmp_path / "out", "new", overwrite=True)
     assert (tmp_path / "out" / "a.txt").read_text() == "new"

@@ -18,7 +18,14 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("lora_gen", "training", "app", "recipes")
 
 FLOORS = (
-    ("lora_gen.errors", "lora_gen.files", "lora_gen.safetensors_header", "lora_gen.strict_json"),
+    (
+        "lora_gen.durable_folders",
+        "lora_gen.errors",
+        "lora_gen.files",
+        "lora_gen.limits",
+        "lora_gen.safetensors_header",
+        "lora_gen.strict_json",
+    ),
     ("lora_gen.adapter", "lora_gen.assets"),
     ("lora_gen.codec",),
     ("lora_gen.conditioning", "lora_gen.zoo"),

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from lora_gen.errors import LoraGenError, StorageError, ZooError
-from lora_gen.files import TEMP_PREFIX, sweep_temp, sync_folder, verify_manifest
+from lora_gen.files import discard_folder, make_folder, sweep_temp, verify_manifest
 
 _ID = re.compile(r"[0-9a-f]{40}")
 
@@ -62,9 +58,7 @@ class AdapterFolders:
         final = self.path_of(entry_id)
         self.discard(entry_id)
         try:
-            if not final.parent.is_dir():
-                final.parent.mkdir()
-                sync_folder(self.root)
+            make_folder(final.parent)
         except OSError as error:
             raise StorageError(
                 f"`{final.parent}` could not be made ({error.strerror}). Nothing was changed; "
@@ -79,13 +73,7 @@ class AdapterFolders:
         What the disk refuses to delete is no error: the catalog decides what exists, and the next
         start sweeps again.
         """
-        final = self.path_of(entry_id)
-        if not os.path.lexists(final):
-            return
-        aside = final.parent / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
-        with suppress(OSError):
-            os.rename(final, aside)
-            shutil.rmtree(aside)
+        discard_folder(self.path_of(entry_id))
 
     def sweep(self) -> list[str]:
         """Delete what killed writers left; returns the names."""

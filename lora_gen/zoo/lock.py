@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -41,8 +42,9 @@ class WriterLock:
         except BaseException:
             os.close(self._descriptor)
             raise
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, _holder().encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds too, and entries can be removed
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, _holder().encode(), 0)
 
     def _acquire(self) -> None:
         try:
@@ -64,7 +66,8 @@ class WriterLock:
     def release(self) -> None:
         """Let the next writer in. Safe to call twice."""
         if self._descriptor >= 0:
-            os.ftruncate(self._descriptor, 0)
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lora_gen.errors import StorageError, ZooError
-from lora_gen.files import sync_folder
+from lora_gen.files import make_folder, sync_folder
 from lora_gen.zoo.catalog import Catalog
 from lora_gen.zoo.entry import EntryInfo, ZooEntry
 from lora_gen.zoo.folders import AdapterFolders
@@ -336,9 +336,7 @@ def _make_folders(folder: Path) -> None:
             "copy, or choose another folder."
         )
     try:
-        adapters.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder)
-        sync_folder(folder.parent)
+        make_folder(adapters)
     except OSError as error:
         raise StorageError(
             f"`{folder}` could not be made ({error.strerror}). Choose another."
