@@ -10,6 +10,7 @@ carries a stable `code` that programs can match while the sentence stays free to
     ├── AdapterMismatchError(ValueError)    MISMATCH config, tensors and base do not agree
     ├── AdapterValueError(ValueError)       VALUES   numbers are not finite or overflow
     ├── UnsafeFileError(ValueError)         UNSAFE   opening it could run code
+    ├── ArchiveError(ValueError)            ARCHIVE  a zip file is damaged, or leaves its folder
     ├── OutputPathError(OSError)            PATH     the output exists, or is not ours to write
     ├── StorageError(OSError)               SPACE    the disk refused a write
     ├── LayoutMismatchError(ValueError)     MISMATCH tokens, layout and base do not agree
@@ -66,6 +67,12 @@ class UnsafeFileError(LoraGenError, ValueError):
     """Opening the file could run code."""
 
     code = "UNSAFE"
+
+
+class ArchiveError(LoraGenError, ValueError):
+    """A zip file is damaged, ambiguous, or its names leave the archive."""
+
+    code = "ARCHIVE"
 
 
 class OutputPathError(LoraGenError, OSError):

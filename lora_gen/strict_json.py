@@ -1,55 +1,16 @@
-"""Limits on what is read from outside, and JSON parsed as data only."""
+"""JSON from outside, parsed as data only, and names from outside made fit to show."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lora_gen.errors import AdapterConfigError, LoraGenError
+from lora_gen.limits import DEFAULT_LIMITS, Limits
 
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The one table of limits. The defaults fit any LoRA in use; an operator may widen them."""
-
-    file_bytes: int = 1_000_000_000
-    """Largest weight file."""
-
-    header_bytes: int = 8_000_000
-    """Largest safetensors header; those of LoRAs are well under 1 MB."""
-
-    tensors: int = 20_000
-    """Most tensors in one file."""
-
-    name_bytes: int = 512
-    """Longest tensor name."""
-
-    dimensions: int = 4
-    """Most dimensions of a tensor; a Conv2d factor has four."""
-
-    elements: int = 2**40
-    """Largest size of one dimension, and largest product of all."""
-
-    rank: int = 512
-    """Largest LoRA rank."""
-
-    alpha: float = 65_536.0
-    """Largest `lora_alpha`."""
-
-    delta_norm: float = 1e8
-    """Largest Frobenius norm of one module's delta weight."""
-
-    json_bytes: int = 1_000_000
-    """Largest JSON file or model card."""
-
-    nesting: int = 32
-    """Deepest nesting of JSON."""
-
-
-DEFAULT_LIMITS = Limits()
+__all__ = ["DEFAULT_LIMITS", "Limits", "parse_json", "printable", "read_json"]
 
 
 class _RefusedJsonError(ValueError):

@@ -18,7 +18,7 @@ from lora_gen.strict_json import DEFAULT_LIMITS, Limits
 AdapterFormat = Literal["peft", "diffusers", "kohya"]
 
 DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def load_adapter(
@@ -121,7 +121,7 @@ def recognize(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[AdapterForma
         if (path / CONFIG_NAME).exists() or (path / WEIGHTS_NAME).exists():
             return "peft", path
         return _recognize_folder(path, limits)
-    if path.suffix in _PICKLE_SUFFIXES:
+    if path.suffix in PICKLE_SUFFIXES:
         raise UnsafeFileError(
             f"`{path.name}` may be a pickle, which is never opened. Convert it to safetensors."
         )
@@ -152,7 +152,7 @@ def _require_no_pickle(folder: Path) -> None:
         UnsafeFileError: It does.
     """
     pickle = next(
-        (file for file in sorted(folder.iterdir()) if file.suffix in _PICKLE_SUFFIXES), None
+        (file for file in sorted(folder.iterdir()) if file.suffix in PICKLE_SUFFIXES), None
     )
     if pickle is not None:
         raise UnsafeFileError(
