@@ -119,7 +119,10 @@ PUBLIC = [
 
 VERBS = {
     "lora-gen": ["apply", "convert", "doctor", "evaluate", "generate", "inspect", "zoo"],
-    "lora-gen zoo": ["add", "list", "remove", "show", "verify"],
+    "lora-gen zoo": [
+        *("add", "block", "forget", "list"),
+        *("quarantine", "remove", "show", "verify"),
+    ],
 }
 
 

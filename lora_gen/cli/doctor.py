@@ -1,13 +1,16 @@
-"""`lora-gen doctor`: what is wrong with an adapter, and which runtime would refuse it."""
+"""`lora-gen doctor`: what is wrong with an adapter or a zoo, and what to do about it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lora_gen.cli import options
 from lora_gen.cli.common import console, print_json, print_table, printable, quiet_libraries
+from lora_gen.cli.store_doctor import examine_store
+from lora_gen.errors import ConfigError
 
 if TYPE_CHECKING:
     from lora_gen.adapter.doctor import DoctorReport
@@ -17,19 +20,38 @@ UNWELL = 1
 
 
 def doctor(
-    adapter: options.AdapterFolder,
+    adapter: Annotated[
+        Path | None,
+        typer.Argument(metavar="[ADAPTER]", help="Adapter folder or .safetensors file."),
+    ] = None,
     *,
     base: options.Base = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", metavar="ZOO", help="Check this zoo instead: hash everything."),
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="With --store, delete what no entry owns.")
+    ] = False,
     json_output: options.Json = False,
 ) -> None:
     """Check an adapter: files, config, tensors, fit to the base, and every runtime's limits.
 
-    The exit code is 1 when the adapter is broken or does not fit, 0 when it can be used.
+    The exit code is 1 when the adapter is broken or does not fit, or the zoo is damaged; else 0.
 
     \b
     lora-gen doctor my-adapter
     lora-gen doctor downloaded-adapter --base tiny_lm
+    lora-gen doctor --store my-zoo
     """
+    if store is not None and adapter is None:
+        if not examine_store(store, sweep=sweep, json_output=json_output):
+            raise typer.Exit(UNWELL)
+        return
+    if adapter is None or store is not None or sweep:
+        raise ConfigError(
+            "`doctor` checks one adapter or one zoo. Name an adapter, or pass `--store ZOO`."
+        )
     quiet_libraries()
     from lora_gen.adapter.base_model import BaseModelSpec
     from lora_gen.adapter.doctor import doctor as examine

@@ -13,7 +13,7 @@ from lora_gen.cli.doctor import doctor
 from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
-from lora_gen.cli.zoo import zoo_app
+from lora_gen.cli.zoo_guard import zoo_app
 
 app = typer.Typer(
     name="lora-gen",

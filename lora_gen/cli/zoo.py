@@ -55,6 +55,7 @@ def add(
     Example: lora-gen zoo add my-zoo my-adapter --task upper --description "Write it in capitals."
     """
     from lora_gen.adapter.io import load_adapter
+    from lora_gen.zoo.content import file_hashes
     from lora_gen.zoo.entry import EntryInfo
     from lora_gen.zoo.splits import require_split
     from lora_gen.zoo.store import Zoo
@@ -69,6 +70,7 @@ def add(
     loaded = load_adapter(adapter)
     is_new = not zoo.exists() or (zoo.is_dir() and not any(zoo.iterdir()))
     with Zoo.open(zoo, create=is_new) as opened:
+        opened.guard.require_allowed(file_hashes(adapter))
         entry = opened.add(loaded, record)
     if json_output:
         print_json(entry.to_dict())

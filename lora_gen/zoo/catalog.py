@@ -13,40 +13,20 @@ from typing import Any
 
 from lora_gen.errors import LockedError, StorageError, ZooError
 from lora_gen.zoo.entry import ZooEntry
+from lora_gen.zoo.schema import (
+    COLUMNS,
+    GUARD_TABLES,
+    JSON_COLUMNS,
+    OLDEST,
+    SCHEMA,
+    TABLES,
+    row_digest,
+    upgrade,
+)
 
 _APPLICATION = 0x4C475A4F  # "LGZO", so that `file` and we recognize a catalog
-_SCHEMA = 1
 _BUSY_SECONDS = 5.0
-_JSON_COLUMNS = ("descriptions", "prompts", "examples", "extra")
-_COLUMNS = (
-    *("id", "base", "family", "task", "split", *_JSON_COLUMNS),
-    *("seed", "steps", "accuracy", "rank", "created"),
-)
 _FILTERS = ("base", "family", "task", "split")
-_TABLES = """
-CREATE TABLE entries (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    base TEXT NOT NULL,
-    family TEXT NOT NULL,
-    task TEXT NOT NULL,
-    split TEXT NOT NULL,
-    descriptions TEXT NOT NULL,
-    prompts TEXT NOT NULL,
-    examples TEXT NOT NULL,
-    extra TEXT NOT NULL,
-    seed INTEGER,
-    steps INTEGER,
-    accuracy REAL,
-    rank INTEGER NOT NULL,
-    created TEXT NOT NULL,
-    removed TEXT
-);
-CREATE INDEX entries_by_family ON entries (family);
-CREATE INDEX entries_by_task ON entries (task);
-CREATE TABLE state (generation INTEGER NOT NULL);
-INSERT INTO state VALUES (0);
-"""
 
 
 class Catalog:
@@ -59,6 +39,7 @@ class Catalog:
 
     Raises:
         ZooError: It is not a catalog, is damaged, or comes from a newer version.
+        StorageError: It comes from an older version, and the disk refused the changes.
     """
 
     def __init__(self, path: Path, *, create: bool = False, read_only: bool = False) -> None:
@@ -85,73 +66,109 @@ class Catalog:
         is_empty = not self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         if create and not self.read_only and version == 0 and is_empty:
             self._use_write_ahead_log()
-            script = f"PRAGMA application_id={_APPLICATION};PRAGMA user_version={_SCHEMA};{_TABLES}"
-            self._connection.executescript(f"BEGIN IMMEDIATE;{script}COMMIT;")
+            script = f"PRAGMA application_id={_APPLICATION};PRAGMA user_version={SCHEMA};{TABLES}"
+            script += ";".join(GUARD_TABLES)
+            self._connection.executescript(f"BEGIN IMMEDIATE;{script};COMMIT;")
             return
         if self._pragma("application_id") != _APPLICATION:
             raise ZooError(
                 f"`{self.path}` is a SQLite file, but not the catalog of a zoo. Check the path."
             )
-        if version != _SCHEMA:
+        if not OLDEST <= version <= SCHEMA:
             raise ZooError(
-                f"`{self.path}` has schema {version}, and this version reads schema {_SCHEMA}. "
-                "Update `lora_gen`."
+                f"`{self.path}` has schema {version}, and this version reads schema {OLDEST} to "
+                f"{SCHEMA}. Update `lora_gen`."
             )
         if not self.read_only:
             self._use_write_ahead_log()
+            if version < SCHEMA:
+                self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Bring an older catalog to this version in one transaction; a kill leaves the old one."""
+        with self._transaction() as connection:
+            if self._pragma("user_version") < SCHEMA:
+                upgrade(connection.execute)
 
     def get(self, entry_id: str) -> ZooEntry | None:
         """The live entry `entry_id`, or nothing."""
-        found = self._select("WHERE id = ? AND removed IS NULL", (entry_id,))
+        found = self._select(f"WHERE id = ? AND {self._live}", (entry_id,))
         return next(iter(found), None)
 
     def find(self, **filters: str | None) -> list[ZooEntry]:
         """Live entries as they were added, narrowed by `base`, `family`, `task` and `split`."""
-        where, values = _where(filters)
+        where, values = self._where(filters)
         return self._select(f"{where} ORDER BY position", values)
 
     def ids(self, **filters: str | None) -> list[str]:
         """Ids of `find`, without reading the entries."""
-        where, values = _where(filters)
-        rows = self._fetch(f"SELECT id FROM entries {where} ORDER BY position", values)
+        where, values = self._where(filters)
+        rows = self.fetch(f"SELECT id FROM entries {where} ORDER BY position", values)
         return [row[0] for row in rows]
 
     def ids_with_prefix(self, prefix: str, limit: int) -> list[str]:
         """At most `limit` ids of live entries that begin with `prefix`."""
-        where = "WHERE removed IS NULL AND substr(id, 1, ?) = ?"
+        where = f"WHERE {self._live} AND substr(id, 1, ?) = ?"
         query = f"SELECT id FROM entries {where} ORDER BY id LIMIT ?"
-        return [row[0] for row in self._fetch(query, (len(prefix), prefix, limit))]
+        return [row[0] for row in self.fetch(query, (len(prefix), prefix, limit))]
 
     def splits_of(self, family: str) -> list[str]:
         """The splits in which `family` has live entries."""
         query = "SELECT DISTINCT split FROM entries WHERE family = ? AND removed IS NULL"
-        return [row[0] for row in self._fetch(query, (family,))]
+        return [row[0] for row in self.fetch(query, (family,))]
 
     def removed_ids(self) -> list[str]:
-        """Ids whose removal is committed."""
-        return [row[0] for row in self._fetch("SELECT id FROM entries WHERE removed IS NOT NULL")]
+        """Ids whose removal is committed, and whose row is intact to the last bit."""
+        query = f"SELECT {', '.join(COLUMNS)}, removed, digest FROM entries WHERE removed NOTNULL"
+        removed = [row[0] for row in self.fetch(query) if row_digest(row[:-1]) == row[-1]]
+        return removed + [row[0] for row in self.fetch("SELECT id FROM forgotten")]
 
     def generation(self) -> int:
         """Number of committed changes; what was derived at another number is stale."""
-        return int(self._fetch("SELECT generation FROM state")[0][0])
+        return int(self.fetch("SELECT generation FROM state")[0][0])
 
     def put(self, entries: Iterable[ZooEntry]) -> None:
         """Commit `entries` in one transaction; an id whose removal was committed lives again."""
-        updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "id")
-        marks = ", ".join("?" * len(_COLUMNS))
+        names = (*COLUMNS, "digest")
+        updates = ", ".join(f"{name} = excluded.{name}" for name in names if name != "id")
+        marks = ", ".join("?" * len(names))
         statement = (
-            f"INSERT INTO entries ({', '.join(_COLUMNS)}) VALUES ({marks}) "
+            f"INSERT INTO entries ({', '.join(names)}) VALUES ({marks}) "
             f"ON CONFLICT (id) DO UPDATE SET {updates}, removed = NULL WHERE removed IS NOT NULL"
         )
         rows = [_to_row(entry) for entry in entries]
         if not rows:
             return
-        self._write(lambda connection: connection.executemany(statement, rows))
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.executemany(statement, [(*row, row_digest((*row, None))) for row in rows])
+            ids = [(row[0],) for row in rows]
+            connection.executemany("DELETE FROM forgotten WHERE id = ?", ids)
+
+        self.write(change)
 
     def mark_removed(self, entry_id: str, when: str) -> None:
         """Commit a tombstone for `entry_id`."""
-        statement = "UPDATE entries SET removed = ? WHERE id = ? AND removed IS NULL"
-        self._write(lambda connection: connection.execute(statement, (when, entry_id)))
+        query = f"SELECT {', '.join(COLUMNS)} FROM entries WHERE id = ? AND removed IS NULL"
+        statement = "UPDATE entries SET removed = ?, digest = ? WHERE id = ?"
+
+        def change(connection: sqlite3.Connection) -> None:
+            for row in connection.execute(query, (entry_id,)).fetchall():
+                connection.execute(statement, (when, row_digest((*row, when)), entry_id))
+
+        self.write(change)
+
+    def damage(self) -> list[str]:
+        """A sentence for each page and each row that is not as it was written."""
+        findings = [row[0] for row in self.fetch("PRAGMA integrity_check(10)")]
+        sentences = [] if findings == ["ok"] else [f"SQLite finds: {text}" for text in findings]
+        if self.schema() < SCHEMA:
+            return sentences  # before the digests
+        names = f"{', '.join(COLUMNS)}, removed, digest"
+        for row in self.fetch(f"SELECT {names} FROM entries"):
+            if row_digest(row[:-1]) != row[-1]:
+                sentences.append(f"the row of `{row[0]}` differs from its digest")
+        return sentences
 
     def quick_check(self) -> None:
         """Check the file's pages.
@@ -159,7 +176,7 @@ class Catalog:
         Raises:
             ZooError: SQLite finds damage.
         """
-        findings = [row[0] for row in self._fetch("PRAGMA quick_check(3)")]
+        findings = [row[0] for row in self.fetch("PRAGMA quick_check(3)")]
         if findings != ["ok"]:
             raise ZooError(
                 f"`{self.path}` is damaged ({'; '.join(findings)}). Restore it from a copy."
@@ -184,14 +201,25 @@ class Catalog:
         """Close the file. Safe to call twice."""
         self._connection.close()
 
-    def _select(self, clause: str, values: tuple[object, ...]) -> list[ZooEntry]:
-        rows = self._fetch(f"SELECT {', '.join(_COLUMNS)} FROM entries {clause}", values)
-        return [self._to_entry(row) for row in rows]
+    def schema(self) -> int:
+        """Version of the tables; a reader may find an older one than a writer."""
+        with self._door():
+            return self._pragma("user_version")
 
-    def _to_entry(self, row: tuple[Any, ...]) -> ZooEntry:
-        values = dict(zip(_COLUMNS, row, strict=True))
+    def _select(self, clause: str, values: tuple[object, ...]) -> list[ZooEntry]:
+        names = f"{', '.join(COLUMNS)}, {'digest' if self.schema() >= SCHEMA else 'NULL'}"
+        rows = self.fetch(f"SELECT {names} FROM entries {clause}", values)
+        return [self._to_entry(row[:-1], row[-1]) for row in rows]
+
+    def _to_entry(self, row: tuple[Any, ...], digest: str | None) -> ZooEntry:
+        if digest is not None and row_digest((*row, None)) != digest:
+            raise ZooError(
+                f"`{self.path}` holds a damaged row for `{row[0]}` (it differs from its digest). "
+                "Restore it from a copy, or forget the entry and add it again."
+            )
+        values = dict(zip(COLUMNS, row, strict=True))
         try:
-            values |= {name: json.loads(values[name]) for name in _JSON_COLUMNS}
+            values |= {name: json.loads(values[name]) for name in JSON_COLUMNS}
             return ZooEntry(**values)
         except (ValueError, TypeError, RecursionError) as error:
             raise ZooError(
@@ -199,25 +227,46 @@ class Catalog:
                 "from a copy."
             ) from error
 
-    def _fetch(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    @property
+    def _live(self) -> str:
+        """What holds for an entry that is served."""
+        held = " AND id NOT IN (SELECT id FROM quarantine)" if self.schema() >= SCHEMA else ""
+        return f"removed IS NULL{held}"
+
+    def _where(self, filters: dict[str, str | None]) -> tuple[str, tuple[object, ...]]:
+        unknown = sorted(set(filters) - set(_FILTERS))
+        if unknown:
+            raise ZooError(f"`{unknown[0]}` is not a filter. Use {', '.join(_FILTERS)}.")
+        given = {name: value for name, value in filters.items() if value is not None}
+        conditions = " AND ".join([self._live, *(f"{name} = ?" for name in given)])
+        return f"WHERE {conditions}", tuple(given.values())
+
+    def fetch(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query."""
         with self._door():
             return self._connection.execute(query, values).fetchall()
 
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
-    def _write(self, change: Callable[[sqlite3.Connection], object]) -> None:
+    def write(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        """Commit a change, and count it in the generation."""
         with self._door():
             self._use_write_ahead_log()
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                change(self._connection)
-                self._connection.execute("UPDATE state SET generation = generation + 1")
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+            with self._transaction() as connection:
+                change(connection)
+                connection.execute("UPDATE state SET generation = generation + 1")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
 
     def _use_write_ahead_log(self) -> None:
         mode = self._connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
@@ -242,7 +291,9 @@ class Catalog:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return _configured(f"{path.resolve().as_uri()}?mode=rwc", "synchronous=FULL")
+    return _configured(
+        f"{path.resolve().as_uri()}?mode=rwc", "synchronous=FULL", "secure_delete=ON"
+    )
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
@@ -275,19 +326,10 @@ def _configured(address: str, *pragmas: str) -> sqlite3.Connection:
     return connection
 
 
-def _where(filters: dict[str, str | None]) -> tuple[str, tuple[object, ...]]:
-    unknown = sorted(set(filters) - set(_FILTERS))
-    if unknown:
-        raise ZooError(f"`{unknown[0]}` is not a filter. Use {', '.join(_FILTERS)}.")
-    given = {name: value for name, value in filters.items() if value is not None}
-    conditions = " AND ".join(["removed IS NULL", *(f"{name} = ?" for name in given)])
-    return f"WHERE {conditions}", tuple(given.values())
-
-
 def _to_row(entry: ZooEntry) -> tuple[object, ...]:
     values = entry.to_dict()
-    values |= {name: json.dumps(values[name], ensure_ascii=False) for name in _JSON_COLUMNS}
-    return tuple(values[name] for name in _COLUMNS)
+    values |= {name: json.dumps(values[name], ensure_ascii=False) for name in JSON_COLUMNS}
+    return tuple(values[name] for name in COLUMNS)
 
 
 def _translated(error: sqlite3.Error, path: Path) -> Exception:

@@ -17,7 +17,7 @@ from lora_gen.adapter.io import load_adapter, save_adapter
 from lora_gen.adapter.peft_config import CONFIG_NAME, WEIGHTS_NAME
 from lora_gen.adapter.profile import cast_factors, to_portable
 from lora_gen.errors import LoraGenError, ZooError
-from lora_gen.files import publish_folder
+from lora_gen.files import publish_folder, sha256_file
 
 DTYPES = {
     "float16": torch.float16,
@@ -41,6 +41,12 @@ def adapter_id(adapter: Adapter) -> str:
             header = json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode()
             digest.update(len(header).to_bytes(8, "little") + header + _bytes(tensor))
     return digest.hexdigest()
+
+
+def file_hashes(path: Path) -> list[str]:
+    """Sha256 of the weight files of an adapter folder, or of one file: what block-lists name."""
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    return [sha256_file(file) for file in files]
 
 
 def prepare(adapter: Adapter, *, exact: bool, dtype: str) -> Adapter:

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lora_gen.errors import LoraGenError, StorageError, ZooError
-from lora_gen.files import discard_folder, make_folder, sweep_temp, verify_manifest
+from lora_gen.files import (
+    TEMP_PREFIX,
+    discard_folder,
+    make_folder,
+    sweep_temp,
+    verify_manifest,
+)
 
 _ID = re.compile(r"[0-9a-f]{40}")
 
@@ -67,13 +73,13 @@ class AdapterFolders:
         write(final)
         return True
 
-    def discard(self, entry_id: str) -> None:
-        """Take the folder of `entry_id` away, if there is one.
+    def discard(self, entry_id: str) -> bool:
+        """Take the folder of `entry_id` away, if there is one; True when nothing of it is left.
 
         What the disk refuses to delete is no error: the catalog decides what exists, and the next
         start sweeps again.
         """
-        discard_folder(self.path_of(entry_id))
+        return discard_folder(self.path_of(entry_id))
 
     def sweep(self) -> list[str]:
         """Delete what killed writers left; returns the names."""
@@ -83,11 +89,49 @@ class AdapterFolders:
         """Every name under the root that is a published folder, or is nothing of ours."""
         prefixes = list(self._prefixes())
         strangers = {path.name for path in self.root.iterdir()} - {path.name for path in prefixes}
-        yield from sorted(strangers)
+        yield from sorted(name for name in strangers if not name.startswith(TEMP_PREFIX))
         for prefix in prefixes:
-            yield from sorted(f"{prefix.name}/{path.name}" for path in prefix.iterdir())
+            names = (path.name for path in prefix.iterdir())
+            yield from sorted(
+                f"{prefix.name}/{name}" for name in names if not name.startswith(TEMP_PREFIX)
+            )
+
+    def unfinished(self) -> list[str]:
+        """Names of what a writer is filling or deleting, or was when it was killed."""
+        folders = (self.root, *self._prefixes())
+        paths = [path for folder in folders for path in folder.glob(f"{TEMP_PREFIX}*")]
+        return sorted(path.relative_to(self.root).as_posix() for path in paths)
+
+    def discard_orphan(self, name: str) -> bool:
+        """Delete a folder that `names` gave and no entry owns; False for what is not ours."""
+        prefix, _, entry_id = name.partition("/")
+        if not _ID.fullmatch(entry_id) or prefix != entry_id[:2]:
+            return False
+        return self.discard(entry_id)
 
     def _prefixes(self) -> Iterator[Path]:
         for path in sorted(self.root.iterdir()):
             if len(path.name) == 2 and path.is_dir() and not path.is_symlink():
                 yield path
+
+
+def make_zoo_folders(*, adapters: Path, catalog: Path) -> None:
+    """The empty zoo's folders, durable.
+
+    Raises:
+        ZooError: There are adapters without a catalog, or the disk refused.
+    """
+    folder = adapters.parent
+    if catalog.is_file() and catalog.stat().st_size:
+        return
+    if adapters.is_dir() and any(adapters.iterdir()):
+        raise ZooError(
+            f"`{folder}` has adapters, but no `{catalog.name}` with content. Restore it from a "
+            "copy, or choose another folder."
+        )
+    try:
+        make_folder(adapters)
+    except OSError as error:
+        raise StorageError(
+            f"`{folder}` could not be made ({error.strerror}). Choose another."
+        ) from error

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lora_gen.errors import StorageError, ZooError
-from lora_gen.files import make_folder, sync_folder
+from lora_gen.errors import ZooError
+from lora_gen.files import sync_folder
 from lora_gen.zoo.catalog import Catalog
 from lora_gen.zoo.entry import EntryInfo, ZooEntry
-from lora_gen.zoo.folders import AdapterFolders
+from lora_gen.zoo.folders import AdapterFolders, make_zoo_folders
+from lora_gen.zoo.guard import Guard, now
 from lora_gen.zoo.lock import WriterLock
 from lora_gen.zoo.splits import require_disjoint
 from lora_gen.zoo.verify import VerifyReport, verify_zoo
@@ -42,6 +42,8 @@ class Zoo:
         """What opening cleaned up after a killed writer, one line each."""
         self.folders = AdapterFolders(folder / ADAPTERS_NAME)
         """Where the weights lie."""
+        self.guard = Guard(catalog, self.folders)
+        """Quarantine, block-list and forgetting."""
         self._catalog = catalog
         self._lock = lock
 
@@ -63,7 +65,7 @@ class Zoo:
         if read_only:
             return cls(folder, Catalog(path, read_only=True), None)
         if create:
-            _make_folders(folder)
+            make_zoo_folders(adapters=folder / ADAPTERS_NAME, catalog=path)
         elif not path.is_file():
             Catalog(
                 path
@@ -129,6 +131,12 @@ class Zoo:
         """
         entry = self._catalog.get(entry_id)
         if entry is None:
+            reason = self.guard.quarantined().get(entry_id)
+            if reason is not None:
+                raise ZooError(
+                    f"`{entry_id}` is in quarantine ({reason}). An operator may release it with "
+                    "`lora-gen zoo quarantine --release`."
+                )
             raise ZooError(
                 f"`{entry_id}` is not in `{self.folder}`. `lora-gen zoo list` shows all."
             )
@@ -196,13 +204,13 @@ class Zoo:
         """
         self._require_writer()
         entry = self.get(entry_id)
-        self._catalog.mark_removed(entry_id, _now())
+        self._catalog.mark_removed(entry_id, now())
         self.folders.discard(entry_id)
         return entry
 
     def verify(self) -> VerifyReport:
-        """What hashing every file of every entry finds: missing, damaged and orphaned folders."""
-        return verify_zoo(self)
+        """What hashing every file of every entry, and checking every row, finds."""
+        return verify_zoo(self.folders, self._catalog, self.guard)
 
     def generation(self) -> int:
         """Number of committed changes; what was derived at another number is stale."""
@@ -257,6 +265,7 @@ class Zoo:
         for adapter, info in batch:
             prepared = content.prepare(adapter, exact=exact, dtype=dtype)
             entry = _entry(prepared, info)
+            self.guard.require_allowed([entry.id])
             known = self._known(entry, planned)
             planned.setdefault(entry.id, (prepared, known or entry))
             result.append(known or entry)
@@ -312,32 +321,5 @@ def _entry(prepared: Adapter, info: EntryInfo) -> ZooEntry:
         id=content.adapter_id(prepared),
         base=prepared.base or "",
         rank=prepared.max_rank,
-        created=_now(),
+        created=now(),
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _make_folders(folder: Path) -> None:
-    """The empty zoo's folders, durable.
-
-    Raises:
-        ZooError: There are adapters without a catalog, or the disk refused.
-    """
-    adapters = folder / ADAPTERS_NAME
-    catalog = folder / CATALOG_NAME
-    if catalog.is_file() and catalog.stat().st_size:
-        return
-    if adapters.is_dir() and any(adapters.iterdir()):
-        raise ZooError(
-            f"`{folder}` has adapters, but no `{CATALOG_NAME}` with content. Restore it from a "
-            "copy, or choose another folder."
-        )
-    try:
-        make_folder(adapters)
-    except OSError as error:
-        raise StorageError(
-            f"`{folder}` could not be made ({error.strerror}). Choose another."
-        ) from error

@@ -93,9 +93,9 @@ def test_catalog_that_is_no_catalog_is_refused(tmp_path, content):
 def test_catalog_of_a_newer_version_is_refused(tmp_path):
     fill_zoo(tmp_path / "zoo", 1)
     connection = sqlite3.connect(tmp_path / "zoo" / "catalog.sqlite")
-    connection.execute("PRAGMA user_version=2")
+    connection.execute("PRAGMA user_version=3")
     connection.close()
-    with pytest.raises(ZooError, match="has schema 2, and this version reads schema 1"):
+    with pytest.raises(ZooError, match="has schema 3, and this version reads schema 1 to 2"):
         Zoo.open(tmp_path / "zoo", read_only=True)
 
 

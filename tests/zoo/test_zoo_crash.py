@@ -200,7 +200,7 @@ def test_opening_finishes_a_removal_that_was_cut_off(tmp_path):
 def test_orphan_is_reported_and_adopted(tmp_path):
     ids = fill_zoo(tmp_path / "zoo", 2)
     with Zoo.open(tmp_path / "zoo") as zoo:
-        zoo._catalog._write(lambda c: c.execute("DELETE FROM entries WHERE id = ?", (ids[0],)))
+        zoo._catalog.write(lambda c: c.execute("DELETE FROM entries WHERE id = ?", (ids[0],)))
         report = zoo.verify()
         assert (report.ok, report.orphaned) == (True, (f"{ids[0][:2]}/{ids[0]}",))
         zoo.add(zoo_adapter(0), zoo_info("task0"))
