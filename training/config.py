@@ -32,8 +32,10 @@ def _require_at_least(name: str, value: float, lowest: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW, with weight decay on matrices only (vectors are norms and biases)."""
+    """The optimizer, with weight decay on matrices only (vectors are norms and biases)."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """`muon` orthogonalizes the updates of matrices (Jordan et al. 2024); the rest is AdamW's."""
     lr: float = 3e-4
     """Peak learning rate, reached after the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -64,18 +66,24 @@ class OptimizerConfig:
 class LrSchedulerConfig:
     """The learning rate as a function of the step."""
 
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """Shape after the warm-up; `cosine` ends at `max_steps`."""
+    schedule: Literal["cosine", "constant", "trapezoid"] = "cosine"
+    """Shape after the warm-up; `cosine` and `trapezoid` end at `max_steps`."""
     warmup_steps: int = 0
     """Steps of linear rise from zero."""
     final_ratio: float = 0.0
-    """Share of the peak that `cosine` ends at."""
+    """Share of the peak that `cosine` and `trapezoid` end at."""
+    fall_share: float = 0.4
+    """Share of the steps over which `trapezoid` falls; before it a run may still be lengthened."""
 
     def __post_init__(self) -> None:
         _require_at_least("lr_scheduler.warmup_steps", self.warmup_steps, 0)
         require(
             0.0 <= self.final_ratio <= 1.0,
             f"`lr_scheduler.final_ratio` is {self.final_ratio}, but must lie in [0, 1].",
+        )
+        require(
+            0.0 < self.fall_share <= 1.0,
+            f"`lr_scheduler.fall_share` is {self.fall_share}, but must lie in (0, 1].",
         )
 
 

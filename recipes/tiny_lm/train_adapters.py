@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
-from transformers import AutoModelForCausalLM
 
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.base_model import BaseModelSpec, select_targets
-from lora_gen.adapter.stacked import stacked_adapters
+from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
+from lora_gen.evaluation.chat import Chat
 from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import Zoo
-from recipes.tiny_lm.lines import IGNORE, pad_lines
 from recipes.tiny_lm.world.tasks import Task, make_splits, pairs, tasks_by_name
+from training.objectives import label_loss
 
 BASE_ID = "tiny_lm"
 TRAIN_PAIRS, TEST_PAIRS = 96, 32
@@ -55,60 +55,42 @@ def initial_factors(
     return factors
 
 
-def stack_loss(logits: Tensor, labels: Tensor, adapters: int) -> Tensor:
-    """Mean over each adapter's output bytes; (adapters,)."""
-    flat = nn.functional.cross_entropy(
-        logits[:, :-1].float().flatten(0, 1),
-        labels[:, 1:].flatten(),
-        reduction="none",
-        ignore_index=IGNORE,
-    )
-    counted = (labels[:, 1:] != IGNORE).view(adapters, -1).sum(1)
-    return flat.view(adapters, -1).sum(1) / counted
-
-
-def train_stack(
-    model: nn.Module,
-    spec: BaseModelSpec,
-    tasks: Sequence[Task],
-    args: argparse.Namespace,
-    seed: int,
-) -> dict[str, tuple[Tensor, Tensor]]:
+def train_stack(tasks: Sequence[Task], seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Factors of `len(tasks)` adapters, trained together."""
+    args, model, spec = _WORKER["args"], _WORKER["model"], _WORKER["spec"]
     seeds = [seed * 100_003 + i for i in range(len(tasks))]
     factors = initial_factors(spec, seeds, args.rank)
     parameters = [p for pair in factors.values() for p in pair]
     optimizer = torch.optim.Adam(parameters, lr=args.lr)
     rng = random.Random(seed)
-    data = [pairs(task, TRAIN_PAIRS, TRAIN_SEED) for task in tasks]
+    chat: Chat = _WORKER["chat"]
+    data = [[chat.line(*p) for p in pairs(task, TRAIN_PAIRS, TRAIN_SEED)] for task in tasks]
     for step in range(args.steps):
         progress = step / args.steps
         optimizer.param_groups[0]["lr"] = args.lr * min(1.0, (step + 1) / 5) * (1 - 0.9 * progress)
-        ids, labels = pad_lines([p for rows in data for p in rng.choices(rows, k=args.batch)])
-        with stacked_adapters(model, factors), torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(input_ids=ids, use_cache=False).logits
-        loss = stack_loss(logits, labels, len(tasks)).sum()
+        lines = chat.pack([line for rows in data for line in rng.choices(rows, k=args.batch)])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = label_loss(model, factors, lines, len(tasks)) * len(tasks)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return {name: (a.detach(), b.detach()) for name, (a, b) in factors.items()}
 
 
-@torch.no_grad()
-def accuracy(
-    model: nn.Module, factors: dict[str, tuple[Tensor, Tensor]], tasks: Sequence[Task]
-) -> list[float]:
-    """Teacher-forced exact match on unseen inputs.
+def accuracy(factors: dict[str, tuple[Tensor, Tensor]], tasks: Sequence[Task]) -> list[float]:
+    """Exact match of each adapter on inputs that it was not trained on."""
+    tests = [_tests(task) for task in tasks]
+    count = max(len(rows) for rows in tests)
+    chat: Chat = _WORKER["chat"]
+    lines = chat.pack([chat.line(*rows[i % len(rows)]) for rows in tests for i in range(count)])
+    hits = exact_matches(_WORKER["model"], lines, factors).view(len(tasks), count)
+    return [float(row[: len(rows)].float().mean()) for row, rows in zip(hits, tests, strict=True)]
 
-    Equal to greedy exact match, since one wrong byte breaks both.
-    """
-    ids, labels = pad_lines(
-        [p for task in tasks for p in pairs(task, TEST_PAIRS, TEST_SEED)[:TEST_PAIRS]]
-    )
-    with stacked_adapters(model, factors):
-        guesses = model(input_ids=ids, use_cache=False).logits[:, :-1].argmax(-1)
-    wrong = ((guesses != labels[:, 1:]) & (labels[:, 1:] != IGNORE)).any(1)
-    return [1 - float(row.float().mean()) for row in wrong.view(len(tasks), -1)]
+
+def _tests(task: Task) -> list[tuple[str, str]]:
+    """Test pairs whose input is in no training pair."""
+    trained = dict(pairs(task, TRAIN_PAIRS, TRAIN_SEED))
+    return [pair for pair in pairs(task, TEST_PAIRS, TEST_SEED) if pair[0] not in trained]
 
 
 def adapter_of(factors: dict[str, tuple[Tensor, Tensor]], index: int) -> Adapter:
@@ -133,7 +115,7 @@ def record(
         "examples": tuple(examples),
         "seed": seed,
         "extra": {
-            "tests": [p for p in pairs(task, TEST_PAIRS, TEST_SEED) if p[0] not in dict(examples)],
+            "tests": _tests(task),
             "held_out_descriptions": [task.describe(rng, held_out=True) for _ in range(4)],
         },
     }
@@ -142,18 +124,16 @@ def record(
 def _start(args: argparse.Namespace) -> None:
     """Load the base once in each worker process."""
     torch.set_num_threads(1)
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(args.base)
-    model.eval().requires_grad_(False)
-    _WORKER.update(args=args, model=model, spec=BaseModelSpec.from_config(args.base))
+    model, chat = load_causal_lm(args.base)
+    _WORKER.update(args=args, model=model, chat=chat, spec=BaseModelSpec.from_config(args.base))
 
 
 def _work(names: list[str]) -> tuple[list[str], dict[str, tuple[Tensor, Tensor]], list[float], int]:
     """Train and measure one stack."""
-    args, model = _WORKER["args"], _WORKER["model"]
     tasks = [tasks_by_name()[name] for name in names]
-    seed = args.seed + random.Random(names[0]).randrange(10**6)
-    factors = train_stack(model, _WORKER["spec"], tasks, args, seed)
-    return names, factors, accuracy(model, factors, tasks), seed
+    seed = _WORKER["args"].seed + random.Random(names[0]).randrange(10**6)
+    factors = train_stack(tasks, seed)
+    return names, factors, accuracy(factors, tasks), seed
 
 
 def main() -> None:

@@ -58,6 +58,17 @@ def test_resume_equals_an_unbroken_run_bit_for_bit(
     assert weight_hashes(tmp_path / "broken", 12) == weight_hashes(tmp_path / "straight", 12)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_resume_restores_the_state_of_either_optimizer(tmp_path: Path, name: str) -> None:
+    changes: dict[str, Any] = {"optimizer": {"name": name}, "checkpoint": {"every": 1}}
+    train_toy(tmp_path / "straight", **changes)
+    train_toy(tmp_path / "broken", **{**changes, "max_steps": 5})
+    schedule = train_toy(tmp_path / "broken", **changes)
+    assert schedule == 12
+    assert losses(tmp_path / "broken") == losses(tmp_path / "straight")
+    assert weight_hashes(tmp_path / "broken", 12) == weight_hashes(tmp_path / "straight", 12)
+
+
 def test_train_is_deterministic_and_depends_on_the_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train_toy(tmp_path / name, f"seed={seed}")
