@@ -112,8 +112,18 @@ def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def read_scalars(folder: Path) -> dict[str, Any]:
-    """Counters, identity and random state of a verified checkpoint."""
+    """Counters, identity and random state of a verified checkpoint.
+
+    Raises:
+        CheckpointError: A part is missing, so that it cannot be resumed at all.
+    """
     scalars: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    missing = sorted({"step", "batches_seen", "identity", "processes"} - scalars.keys())
+    if missing:
+        raise CheckpointError(
+            f"`{folder / 'state.json'}` has no `{missing[0]}`, so it cannot be resumed. "
+            "Remove the folder; then an older checkpoint is taken."
+        )
     return scalars
 
 
@@ -126,7 +136,7 @@ def load_state(folder: Path, state: TrainState, *, process: int) -> Mapping[str,
         process: Index of this process.
 
     Returns:
-        What `save_checkpoint` was given for this process, or None when there were fewer processes.
+        What `save_checkpoint` was given for this process, or None when it has nothing for it.
 
     Raises:
         CheckpointError: The tensors are not those of the model.
@@ -138,8 +148,8 @@ def load_state(folder: Path, state: TrainState, *, process: int) -> Mapping[str,
     state.load_tensors(groups)
     scalars = read_scalars(folder)
     state.step, state.batches_seen = scalars["step"], scalars["batches_seen"]
-    processes = scalars["processes"]
-    return processes[process] if process < len(processes) else None
+    own = scalars["processes"][process : process + 1]
+    return own[0] if own and own[0].keys() >= {"random", "meter"} else None
 
 
 def _write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:

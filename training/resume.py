@@ -28,8 +28,14 @@ def require_same_run(folder: Path, recipe: Recipe, identity: Identity) -> None:
     Raises:
         CheckpointError: Something differs; the message lists what.
     """
-    saved = read_scalars(folder)["identity"]
+    scalars = read_scalars(folder)
+    saved = scalars["identity"]
     differences = [
+        f"the random state of process {process} is missing"
+        for process, own in enumerate(scalars["processes"])
+        if "random" not in own
+    ]
+    differences += [
         f"{name} was {saved.get(name)!r} and is {value!r}"
         for name, value in asdict(identity).items()
         if saved.get(name) != value

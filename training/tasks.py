@@ -24,7 +24,16 @@ def _generator() -> tuple[type[Any], Build]:
     return module.GeneratorTaskConfig, module.build_generator_task
 
 
-TASKS: dict[str, Callable[[], tuple[type[Any], Build]]] = {"generator": _generator, "toy": _toy}
+def _encoder() -> tuple[type[Any], Build]:
+    module = import_module("training.encoder_task")
+    return module.EncoderTaskConfig, module.build_encoder_task
+
+
+TASKS: dict[str, Callable[[], tuple[type[Any], Build]]] = {
+    "encoder": _encoder,
+    "generator": _generator,
+    "toy": _toy,
+}
 """Task name -> import of its config class and build function."""
 
 

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from adapter_factories import random_adapter
+from encoder_factories import tiny_spec
+from retrieval_factories import text_vectors
+
+from lora_gen.conditioning.text import TextEncoder, TextStates
+from lora_gen.errors import ConfigError
+from lora_gen.retrieval.corpus import Corpus, CorpusConfig, corpus_of
+from lora_gen.retrieval.encoder import WeightEncoder
+from lora_gen.zoo.entry import EntryInfo
+from lora_gen.zoo.store import Zoo
+from training.encoder_task import EncoderTask, contrastive_loss, retrieval_ranks
+from training.loop import train
+from training.recipe import Recipe, parse_recipe
+
+COUNT = 24
+
+
+class BagEncoder:
+    """Every word a token, hashed to a one-hot state."""
+
+    name, fingerprint, width = "bag", "f" * 64, 64
+
+    def encode(self, texts: list[str]) -> TextStates:
+        rows = [text_vectors(text.split()) for text in texts]
+        states = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        lengths = torch.tensor([len(row) for row in rows])
+        return TextStates(states=states, mask=torch.arange(states.shape[1]) < lengths[:, None])
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(TextEncoder, "from_pretrained", lambda *a, **k: BagEncoder())
+    items = []
+    for i in range(COUNT):
+        split = "seen" if i < COUNT - 4 else "unseen_composition"
+        texts = (f"do task number {i}", f"number {i} is the task")
+        info = EntryInfo(task=f"t{i}", split=split, descriptions=texts, accuracy=i / COUNT)
+        items.append((random_adapter(tiny_spec(), rank=2, seed=i), info))
+    with Zoo.open(tmp_path / "zoo", create=True) as opened:
+        opened.add_many(items)
+    return tmp_path / "zoo"
+
+
+def recipe(zoo: Path, **changes: Any) -> Recipe:
+    return parse_recipe(
+        {
+            "output_dir": str(zoo.parent / "run"),
+            "max_steps": 60,
+            "batch_size": 8,
+            "optimizer": {"lr": 5e-3},
+            "tracking": {"log_every": 1},
+            "task": {
+                "name": "encoder",
+                "zoo": str(zoo),
+                "cache": str(zoo.parent / "cache"),
+                "calibration_share": 0.3,
+                "corpus": {"sketch": 4, "wordings": 2},
+                "model": {"token_dim": 16, "hidden_dim": 16, "embed_dim": 16, "dropout": 0.0},
+                "objective": {"content_noise": 0.0, "module_dropout": 0.1},
+            },
+            **changes,
+        }
+    )
+
+
+def test_training_learns_its_adapters_and_writes_a_calibrated_encoder(zoo: Path) -> None:
+    train(recipe(zoo))
+    encoder = WeightEncoder.from_pretrained(zoo.parent / "run" / "final")
+    assert encoder.trained_bases == ("tiny",)
+    assert 0 < float(encoder.model.quality.reach) < float("inf")
+    assert float(encoder.model.quality.limit) > 0
+    from training.metrics import read_metrics
+
+    lines = [x for x in read_metrics(zoo.parent / "run" / "metrics.jsonl") if "contrast" in x]
+    assert lines[-1]["contrast"] < 0.5 * lines[0]["contrast"]
+
+
+def test_corpus_is_computed_once_and_read_back(zoo: Path, tmp_path: Path) -> None:
+    with Zoo.open(zoo, read_only=True) as opened:
+        first = corpus_of(opened, CorpusConfig(sketch=4, wordings=2), tmp_path / "features")
+        (path,) = (tmp_path / "features").iterdir()
+        written = path.stat().st_mtime_ns
+        second = corpus_of(opened, CorpusConfig(sketch=4, wordings=2), tmp_path / "features")
+    assert path.stat().st_mtime_ns == written
+    assert first.ids == second.ids
+    assert len(first) == COUNT
+    torch.testing.assert_close(first.sketches, second.sketches)
+    assert first.of(["unseen_composition"]) == list(range(COUNT - 4, COUNT))
+
+
+def test_damaged_corpus_is_named(tmp_path: Path) -> None:
+    (tmp_path / "features.safetensors").write_bytes(b"broken")
+    with pytest.raises(ConfigError, match="is not a corpus of features"):
+        Corpus.load(tmp_path / "features.safetensors")
+
+
+def test_batches_repeat_and_unseen_splits_stay_out(zoo: Path) -> None:
+    from training.task import TaskContext
+
+    context = TaskContext(seed=0, batch_size=8, device=torch.device("cpu"))
+    task = EncoderTask(recipe(zoo).task, context)
+    assert not set(task.train) & set(task.calibration)
+    assert {task.corpus.splits[i] for i in task.train + task.calibration} == {"seen"}
+    first, second = task.batch(3), task.batch(3)
+    assert first["owners"].tolist() == [b for b in range(8) for _ in range(2)]
+    torch.testing.assert_close(first["segments"], second["segments"])
+    torch.testing.assert_close(first["modules"].content, second["modules"].content)
+
+
+def test_batch_larger_than_the_zoo_is_refused(zoo: Path) -> None:
+    with pytest.raises(ConfigError, match="adapters to learn from, but a batch has 64"):
+        train(recipe(zoo, batch_size=64))
+
+
+def test_contrastive_loss_is_that_of_hand_made_numbers() -> None:
+    adapters, texts = torch.eye(2), torch.eye(2)[[0, 0, 1]]
+    found = contrastive_loss(adapters, texts, torch.tensor([0, 0, 1]), torch.tensor(0.0))
+    e = torch.e
+    to_text = (torch.log(torch.tensor(2 * e + 1)) - 1 + torch.log(torch.tensor(e + 2)) - 1) / 2
+    to_adapter = torch.log(torch.tensor(e + 1)) - 1
+    torch.testing.assert_close(found, (to_text + to_adapter) / 2)
+
+
+def test_constant_encoder_finds_nothing() -> None:
+    assert retrieval_ranks(torch.ones(5, 3), torch.ones(5, 3)).tolist() == [4] * 5
+    assert retrieval_ranks(torch.eye(3), torch.eye(3)).tolist() == [0] * 3
