@@ -76,24 +76,21 @@ def move_into_place(temp: Path, final: Path) -> None:
         OSError: The disk refused. The previous state is back, unless it refused that too: then
             both folders are left, so that nothing is lost.
     """
-    replaces = os.path.lexists(final)
-    move = _swap if replaces else os.rename
-    try:
-        move(temp, final)
-    except OSError:
+    if not os.path.lexists(final):
+        _place(temp, final)
+    elif _exchanged(temp, final):
         shutil.rmtree(temp, ignore_errors=True)
-        raise
-    try:
-        sync_folder(final.parent)
-    except OSError:
-        if replaces:
-            _swap(temp, final)
-        else:
-            os.rename(final, temp)
-        shutil.rmtree(temp, ignore_errors=True)
-        raise
-    if replaces:
-        shutil.rmtree(temp, ignore_errors=True)
+    else:
+        aside = aside_of(final)
+        os.rename(final, aside)
+        try:
+            sync_folder(final.parent)  # else a power cut could keep neither name
+            _place(temp, final)
+        except OSError:
+            os.rename(aside, final)
+            shutil.rmtree(temp, ignore_errors=True)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def restore_aside(final: Path) -> None:
@@ -114,17 +111,36 @@ def aside_of(final: Path) -> Path:
     return final.with_name(f"{ASIDE_PREFIX}{final.name}")
 
 
-def _swap(left: Path, right: Path) -> None:
-    if _exchange(left, right):
-        return
-    aside = aside_of(right)
-    os.rename(right, aside)
+def _place(temp: Path, final: Path) -> None:
+    """Rename to an unused name, durably."""
     try:
-        os.rename(left, right)
+        os.rename(temp, final)
     except OSError:
-        os.rename(aside, right)
+        shutil.rmtree(temp, ignore_errors=True)
         raise
-    os.rename(aside, left)
+    try:
+        sync_folder(final.parent)
+    except OSError:
+        os.rename(final, temp)
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
+
+
+def _exchanged(temp: Path, final: Path) -> bool:
+    """Swap the two, durably; False where the system cannot swap names."""
+    try:
+        if not _exchange(temp, final):
+            return False
+    except OSError:
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
+    try:
+        sync_folder(final.parent)
+    except OSError:
+        _exchange(temp, final)
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
+    return True
 
 
 def _exchange(left: Path, right: Path) -> bool:
