@@ -1,0 +1,178 @@
+"""The endpoints for programs: typed functions with docstrings, which are MCP tools too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.service.generation import GenerateRequest, Shape
+from app.service.service import Candidate
+from app.tabs.common import ANSWERING, LIGHT, SAMPLING, Parts, sentences
+
+
+def add_endpoints(parts: Parts) -> None:
+    """Register every public endpoint on the page that is being built."""
+    endpoints = Endpoints(parts)
+    _add_generate(endpoints)
+    _add_inspect(endpoints)
+    gr.api(endpoints.answer_inputs, **ANSWERING)
+    gr.api(endpoints.search_zoo, **ANSWERING)
+    gr.api(endpoints.list_adapters, **LIGHT)
+
+
+class Endpoints:
+    """What programs can ask; results belong to the caller's session."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @sentences
+    def generate_adapters(
+        self,
+        description: str,
+        base: str,
+        candidates: float,
+        rank: float,
+        steps: float,
+        guidance: float,
+        seed: float,
+        request: gr.Request,
+    ) -> tuple[dict[str, Any], str]:
+        """Generate LoRA adapters from a description of a task.
+
+        Args:
+            description: What the base should do, in a sentence.
+            base: Base model, such as tiny_lm.
+            candidates: Number of adapters, 1 to 8.
+            rank: LoRA rank, 1 to 64.
+            steps: Sampler steps, 1 to 64.
+            guidance: Weight of the description against none; 1 is plain sampling.
+            seed: The same seed gives the same adapters.
+            request: Whose session it is; filled in by the server.
+
+        Returns:
+            The adapters' ids, sizes and records, and the zip file of the first one.
+        """
+        asked = GenerateRequest(
+            description=description,
+            base=base,
+            candidates=candidates,  # type: ignore[arg-type]  # checked and made whole there
+            rank=rank,  # type: ignore[arg-type]
+            steps=steps,  # type: ignore[arg-type]
+            guidance=guidance,
+            seed=seed,  # type: ignore[arg-type]
+        )
+        made: list[Candidate] = []
+        session = self._parts.session(request)
+        for update in self._parts.service.generate(session, asked):
+            made = made if isinstance(update, Shape) else update
+        return {"adapters": [_plain(one) for one in made]}, str(made[0].zip)
+
+    @sentences
+    def inspect_adapter(self, files: list[str], request: gr.Request) -> dict[str, Any]:
+        """Examine an adapter: what it is, how much it changes, what is wrong, where it runs.
+
+        Args:
+            files: One zip file, or adapter_config.json and adapter_model.safetensors.
+            request: Whose session it is; filled in by the server.
+
+        Returns:
+            The findings; the adapter's id is under `id`.
+        """
+        session = self._parts.session(request)
+        own = self._parts.service.receive(session, files or [])
+        inspection, near = self._parts.service.inspect(session, own.id)
+        nearest = [{"task": n.entry.task, "cosine": n.cosine} for n in near]
+        return {"id": own.id, **inspection.to_dict(), "nearest": nearest}
+
+    @sentences
+    def answer_inputs(
+        self, adapters: list[str], inputs: list[str], strength: float = 1.0, *, request: gr.Request
+    ) -> list[dict[str, str]]:
+        """Answer inputs with the base alone and with each adapter.
+
+        Args:
+            adapters: Ids that `generate_adapters`, `inspect_adapter` or `list_adapters` gave.
+            inputs: At most 16 inputs.
+            strength: Factor on the adapters' effect.
+            request: Whose session it is; filled in by the server.
+
+        Returns:
+            For each input, its text and the answer of each column.
+        """
+        session = self._parts.session(request)
+        head, rows = self._parts.service.answers(session, adapters, inputs, strength=strength)
+        return [dict(zip(head, row, strict=True)) for row in rows]
+
+    @sentences
+    def search_zoo(self, description: str, count: int = 10) -> list[dict[str, Any]]:
+        """Find the zoo's adapters that come nearest to a description.
+
+        Args:
+            description: What the adapter should do.
+            count: How many, 1 to 50.
+
+        Returns:
+            Nearest first: id, task, the wording that matched, its cosine.
+        """
+        return [
+            {
+                "id": f"zoo:{hit.entry.id}",
+                "task": hit.entry.task,
+                "wording": hit.wording,
+                "cosine": hit.score,
+            }
+            for hit in self._parts.service.search(description, count)
+        ]
+
+    @sentences
+    def list_adapters(self, *, request: gr.Request) -> list[dict[str, str]]:
+        """List the adapters that can be answered with: the caller's own first, then the zoo's.
+
+        Args:
+            request: Whose session it is; filled in by the server.
+
+        Returns:
+            For each, its id and title.
+        """
+        return [{"id": id, "title": title} for title, id in self._parts.menu(request)]
+
+
+def _plain(one: Candidate) -> dict[str, Any]:
+    return {
+        "id": one.own.id,
+        "title": one.own.title,
+        "rank": one.own.adapter.max_rank,
+        "modules": len(one.own.adapter.pairs),
+        "norm": one.norm,
+        "memorization": one.memorized,
+        "record": dict(one.own.record),
+    }
+
+
+def _add_generate(endpoints: Endpoints) -> None:
+    """Files need components to travel through; these are never shown."""
+    bases = list(endpoints._parts.service.config.bases)
+    hidden: dict[str, Any] = {"visible": False}
+    inputs = [
+        gr.Textbox(label="description", **hidden),
+        gr.Dropdown(bases, value=bases[0], label="base", **hidden),
+        gr.Number(1, label="candidates", **hidden),
+        gr.Number(4, label="rank", **hidden),
+        gr.Number(4, label="steps", **hidden),
+        gr.Number(1.0, label="guidance", **hidden),
+        gr.Number(0, label="seed", **hidden),
+    ]
+    outputs = [gr.JSON(label="adapters", **hidden), gr.File(label="zip", **hidden)]
+    button = gr.Button(visible=False)
+    button.click(
+        endpoints.generate_adapters, inputs, outputs, api_name="generate_adapters", **SAMPLING
+    )
+
+
+def _add_inspect(endpoints: Endpoints) -> None:
+    files = gr.File(label="files", file_count="multiple", visible=False)
+    found = gr.JSON(label="findings", visible=False)
+    button = gr.Button(visible=False)
+    button.click(endpoints.inspect_adapter, files, found, api_name="inspect_adapter", **LIGHT)

@@ -1,0 +1,239 @@
+"""What a request must be before Gradio sees it: host, origin, size, rate, and room in the queue."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY = 1_000_000
+MAX_UPLOAD = 520_000_000
+"""An upload of 512 MB and the parts around it."""
+
+MAX_HEADERS = 100
+MAX_TRACKED = 10_000
+JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
+
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors {ancestors}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """How full the queue is, as whoever asks sees it."""
+
+    total: int
+    mine: int
+    seconds: float
+    """Until there is room again, as estimated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """What is let in."""
+
+    hosts: tuple[str, ...]
+    requests_per_minute: int = 600
+    max_queue: int = 32
+    max_in_flight: int = 2
+    """Requests of one session that may wait or run."""
+
+    embed: bool = False
+    """Whether any page may show the app in a frame."""
+
+
+@dataclass
+class _Bucket:
+    """Tokens of one address; one is paid for each request."""
+
+    tokens: float
+    at: float = field(default_factory=time.monotonic)
+
+
+class Guard:
+    """ASGI middleware: refuses early, in a sentence, and adds the security headers."""
+
+    def __init__(self, app: App, *, config: GuardConfig, waiting: Callable[[str], Waiting]) -> None:
+        self._app = app
+        self._config = config
+        self._waiting = waiting
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        ancestors = "*" if config.embed else "'none'"
+        self._headers = [
+            (b"content-security-policy", _POLICY.format(ancestors=ancestors).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"cross-origin-opener-policy", b"same-origin"),
+        ]
+        if not config.embed:
+            self._headers.append((b"x-frame-options", b"DENY"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, or refuse, one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = self._with_headers(send)
+        refused = self._refusal(scope)
+        if refused is not None:
+            await _refuse(send, *refused)
+            return
+        limit = MAX_UPLOAD if scope["path"] == UPLOAD else MAX_BODY
+        if scope["method"] == "POST" and scope["path"] == JOIN:
+            body = await _read(receive, limit)
+            busy = (413, _too_large(limit)) if body is None else self._busy(body)
+            if busy is not None:
+                await _refuse(send, *busy)
+                return
+            receive = _replay(body or b"", receive)
+        await self._app(scope, _counted(receive, limit), send)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = scope["headers"]
+        if len(headers) > MAX_HEADERS:
+            return 431, f"The request has more than {MAX_HEADERS} headers."
+        found = {name.lower(): value.decode("latin-1") for name, value in headers}
+        host = _host(found.get(b"host", ""))
+        if host not in self._config.hosts:
+            return 421, f"This app is not served as {host[:100]!r}. Use its own address."
+        origin = found.get(b"origin")
+        if origin and scope["method"] != "GET" and not self._is_own(origin):
+            return 403, "Another site sent this request. Open the app itself."
+        length = found.get(b"content-length", "0")
+        limit = MAX_UPLOAD if scope["path"] == UPLOAD else MAX_BODY
+        if not length.isdigit() or int(length) > limit:
+            return 413, _too_large(limit)
+        wait = self._pay(str((scope.get("client") or ("",))[0]))
+        return None if wait is None else (429, f"Too many requests. Try again in {wait:.0f} s.")
+
+    def _is_own(self, origin: str) -> bool:
+        return _host(urlsplit(origin).netloc) in self._config.hosts
+
+    def _pay(self, address: str) -> float | None:
+        """None when the address may go on, else the seconds until it may."""
+        rate = self._config.requests_per_minute / 60
+        bucket = self._buckets.setdefault(address, _Bucket(self._config.requests_per_minute))
+        self._buckets.move_to_end(address)
+        while len(self._buckets) > MAX_TRACKED:
+            self._buckets.popitem(last=False)
+        now = time.monotonic()
+        full = float(self._config.requests_per_minute)
+        bucket.tokens = min(full, bucket.tokens + (now - bucket.at) * rate)
+        bucket.at = now
+        if bucket.tokens < 1:
+            return max(1.0, (1 - bucket.tokens) / rate)
+        bucket.tokens -= 1
+        return None
+
+    def _busy(self, body: bytes) -> tuple[int, str] | None:
+        try:
+            session = json.loads(body).get("session_hash")
+        except (ValueError, RecursionError, AttributeError):
+            return 400, "The request is not a JSON object."
+        if not isinstance(session, str) or not 8 <= len(session) <= 128:
+            return 400, "`session_hash` must be a text of 8 to 128 characters."
+        waiting = self._waiting(session)
+        if waiting.mine >= self._config.max_in_flight:
+            number = self._config.max_in_flight
+            return 429, f"{number} of your requests are running. Wait for one, or cancel it."
+        if waiting.total >= self._config.max_queue:
+            return 503, f"The app is busy. Try again in {max(1, round(waiting.seconds))} s."
+        return None
+
+    def _with_headers(self, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                ours = {name for name, _ in self._headers}
+                theirs = [
+                    pair for pair in message.get("headers", []) if pair[0].lower() not in ours
+                ]
+                message = {**message, "headers": [*theirs, *self._headers]}
+            await send(message)
+
+        return sending
+
+
+def _host(value: str) -> str:
+    """A host name without its port, in lowercase."""
+    value = value.lower()
+    if value.startswith("["):
+        return value.split("]")[0] + "]"
+    return value.rsplit(":", 1)[0] if ":" in value else value
+
+
+def _too_large(limit: int) -> str:
+    return f"The request is larger than {limit:,} bytes."
+
+
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    """The whole body; None when it is larger than `limit`."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"".join(parts)
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            return None
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def receiving() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receiving
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """The same body; one that grows beyond `limit` counts as broken off."""
+    size = 0
+
+    async def receiving() -> Message:
+        nonlocal size
+        message = await receive()
+        if message["type"] == "http.request":
+            size += len(message.get("body", b""))
+            if size > limit:
+                return {"type": "http.disconnect"}
+        return message
+
+    return receiving
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    body = json.dumps({"detail": sentence, "error": sentence}).encode()
+    headers: Iterable[tuple[bytes, bytes]] = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if status in (429, 503):
+        headers = [*headers, (b"retry-after", b"5")]
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})

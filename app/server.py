@@ -1,0 +1,135 @@
+"""Starts the app with the safe profile, and cleans up after it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.guard import Guard, GuardConfig, Waiting
+from app.service.service import AppService
+from app.service.sessions import Sessions
+from app.settings import AppConfig
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+MAX_THREADS = 16
+MAX_SESSIONS = 200
+SECONDS_A_REQUEST = 0.5
+"""Until one has been measured."""
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A served app; `close` stops it and deletes its temporary files."""
+
+    url: str
+    page: gr.Blocks
+    work: Path
+    service: AppService
+    sessions: Sessions
+
+    def close(self) -> None:
+        """Stop serving; safe to call twice."""
+        self.page.close(verbose=False)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def make_work_folder() -> Path:
+    """An empty folder for everything temporary, and the environment that Gradio reads at import.
+
+    The working directory becomes an empty folder too: Gradio may hand out files that lie in it.
+    """
+    work = Path(tempfile.mkdtemp(prefix="lora_gen_app_"))
+    for name in ("gradio", "sessions", "empty"):
+        (work / name).mkdir(mode=0o700)
+    os.environ["GRADIO_TEMP_DIR"] = str(work / "gradio")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.chdir(work / "empty")
+    return work
+
+
+def start(config: AppConfig, *, warm: bool = True) -> Running:
+    """Serve the app in the background.
+
+    Args:
+        config: What the operator chose; paths in it are absolute.
+        warm: Load the models now, in a thread, so that the first visitor does not wait for them.
+    """
+    work = make_work_folder()
+    from app.tabs.common import Parts
+    from app.ui import build
+
+    service = AppService(config)
+    sessions = Sessions(work / "sessions")
+    page = build(Parts(service=service, sessions=sessions))
+    page.queue(max_size=config.max_queue, default_concurrency_limit=1, api_open=False)
+    _, url, _ = page.launch(**_options(config, page))
+    if warm:
+        threading.Thread(target=service.warm_up, daemon=True).start()
+    return Running(url=url, page=page, work=work, service=service, sessions=sessions)
+
+
+def waiting(page: gr.Blocks, session: str) -> Waiting:
+    """How many requests wait or run, of all and of one session."""
+    queue = page._queue
+    lines = queue.event_queue_per_concurrency_id.values()
+    queued = [event for line in lines for event in line.queue]
+    running = [event for job in queue.active_jobs if job for event in job]
+    mine = sum(event.session_hash == session for event in (*queued, *running))
+    times = [spent.avg_time for spent in queue.process_time_per_fn.values()]
+    seconds = max(times, default=SECONDS_A_REQUEST) * (len(queued) + 1)
+    return Waiting(total=len(queued), mine=mine, seconds=seconds)
+
+
+def _options(config: AppConfig, page: gr.Blocks) -> dict[str, Any]:
+    """The safe profile: nothing is shared, monitored, shown or allowed that need not be."""
+    from starlette.middleware import Middleware
+
+    from app.ui import STYLE, theme
+
+    guard = GuardConfig(
+        hosts=config.allowed_hosts,
+        requests_per_minute=config.requests_per_minute,
+        max_queue=config.max_queue,
+        embed=config.embed,
+    )
+    blocked = [config.zoo, config.reports, Path(config.generator), config.quarantine]
+    if not Path(tempfile.gettempdir()).is_relative_to(Path.home()):
+        blocked.append(Path.home())
+    return {
+        "server_name": config.host,
+        "server_port": config.port or None,
+        "auth": config.auth,
+        "share": False,
+        "inbrowser": False,
+        "quiet": True,
+        "prevent_thread_lock": True,
+        "show_error": False,
+        "enable_monitoring": False,
+        "strict_cors": True,
+        "ssr_mode": False,
+        "mcp_server": config.mcp,
+        "max_threads": MAX_THREADS,
+        "state_session_capacity": MAX_SESSIONS,
+        "max_file_size": "512mb",
+        "allowed_paths": [],
+        "blocked_paths": [str(path) for path in blocked if path is not None],
+        "footer_links": ["api"],
+        "theme": theme(),
+        "css_paths": [STYLE],
+        "app_kwargs": {
+            "middleware": [
+                Middleware(Guard, config=guard, waiting=lambda session: waiting(page, session))
+            ],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
+    }

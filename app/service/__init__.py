@@ -1,0 +1,1 @@
+"""What the app does, without the page: plain functions of plain values."""

@@ -1,0 +1,163 @@
+"""From a request to adapters, step by step, so that a page can show them taking shape."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from queue import Queue
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from app.service import limits
+from app.service.models import Models
+from lora_gen.adapter.adapter import Adapter
+from lora_gen.adapter.algebra import module_norms
+from lora_gen.codec.codec import AdapterCodec
+from lora_gen.codec.layout import TokenLayout
+from lora_gen.errors import ConditionError
+
+if TYPE_CHECKING:
+    from lora_gen.pipeline import LoraGenPipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """What a visitor asks the generator for.
+
+    Raises:
+        LoraGenError: A value is not usable; the sentence names it.
+    """
+
+    description: str | None = None
+    prompts: tuple[str, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()
+    base: str = "tiny_lm"
+    rank: int = 4
+    targets: str = "all-linear"
+    candidates: int = 1
+    steps: int = 4
+    guidance: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        keep = object.__setattr__
+        asked_otherwise = bool(self.prompts or self.examples)
+        text = limits.description(self.description, required=not asked_otherwise)
+        keep(self, "description", text)
+        inputs = limits.inputs(list(self.prompts), name="prompts", most=limits.MAX_ROWS)
+        keep(self, "prompts", tuple(inputs))
+        keep(self, "examples", tuple(limits.pairs(self.examples)))
+        keep(self, "targets", limits.one_of("targets", self.targets, limits.TARGETS))
+        for name, low, high in (
+            ("rank", 1, limits.MAX_RANK),
+            ("candidates", 1, limits.MAX_CANDIDATES),
+            ("steps", 1, limits.MAX_STEPS),
+            ("seed", 0, 2**53 - 1),  # beyond, a browser's numbers are not whole
+        ):
+            keep(self, name, limits.whole(name, getattr(self, name), low, high))
+        keep(self, "guidance", limits.bounded("guidance", self.guidance, 0, 20))
+        if not (text or self.prompts or self.examples):
+            raise ConditionError("Nothing was asked. Describe the task, or give examples of it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How the first candidate looks after a sampler step."""
+
+    step: int
+    steps: int
+    norms: Mapping[str, float]
+    """Module path -> Frobenius norm of its delta weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """The finished candidates, and how each was made."""
+
+    adapters: tuple[Adapter, ...]
+    records: tuple[Mapping[str, Any], ...]
+
+
+class CancelledError(Exception):
+    """The visitor cancelled, or left."""
+
+
+def sample(
+    models: Models, request: GenerateRequest, cancelled: threading.Event
+) -> Iterator[Shape | Sampled]:
+    """The shape after each step, and at last the adapters.
+
+    Closing the iterator, or setting `cancelled`, stops the sampler within one step.
+
+    Raises:
+        LoraGenError: The generator refuses the request.
+        CancelledError: `cancelled` was set meanwhile.
+    """
+    updates: Queue[Shape | Sampled | BaseException] = Queue()
+    worker = threading.Thread(target=_work, args=(models, request, cancelled, updates))
+    worker.start()
+    try:
+        while True:
+            update = updates.get()
+            if isinstance(update, BaseException):
+                raise update
+            yield update
+            if isinstance(update, Sampled):
+                return
+    finally:
+        cancelled.set()
+        worker.join()
+
+
+def _work(
+    models: Models,
+    request: GenerateRequest,
+    cancelled: threading.Event,
+    updates: Queue[Shape | Sampled | BaseException],
+) -> None:
+    """Sample in a thread of its own; whatever ends it is put where the visitor waits."""
+    try:
+        spec = models.spec(request.base)
+        with models.pipeline() as pipe:
+            codec = _codec(pipe, request, models)
+
+            def tell(_: Any, step: int, __: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+                if cancelled.is_set():
+                    raise CancelledError
+                norms = module_norms(codec.decode(tensors["clean"][0].detach().cpu()))
+                updates.put(Shape(step=step + 1, steps=request.steps, norms=norms))
+                return {}
+
+            output = pipe(
+                text=request.description,
+                prompts=list(request.prompts) or None,
+                examples=list(request.examples) or None,
+                base=spec,
+                rank=request.rank,
+                targets=request.targets,
+                num_adapters=request.candidates,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                generator=torch.Generator().manual_seed(request.seed),
+                callback_on_step_end=tell,
+            )
+        if cancelled.is_set():
+            raise CancelledError
+        sampled = Sampled(adapters=tuple(output.adapters), records=tuple(output.provenance))
+        updates.put(sampled)
+    except BaseException as error:
+        updates.put(error)
+
+
+def _codec(pipe: LoraGenPipeline, request: GenerateRequest, models: Models) -> AdapterCodec:
+    """The map from the sampler's tokens to factors."""
+    layout = TokenLayout.build(
+        models.spec(request.base),
+        rank=request.rank,
+        width=pipe.denoiser.config.token_width,
+        targets=request.targets,
+    )
+    return AdapterCodec(layout=layout, scaling=pipe.denoiser.token_scaling)

@@ -1,0 +1,168 @@
+"""The zoo as the app shows it: rows, a map by weights, and neighbors of an adapter."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lora_gen.adapter.adapter import Adapter
+from lora_gen.adapter.algebra import gram_matrix
+from lora_gen.errors import AdapterMismatchError
+from lora_gen.zoo.entry import ZooEntry
+from lora_gen.zoo.store import Zoo
+
+MAX_ON_MAP = 1_000
+_CHUNK = 16
+"""Adapters compared with one at a time: the cost of a Gram matrix is square in its size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooMap:
+    """Adapters in the plane that keeps most of their cosines (PCA of the centered Gram matrix)."""
+
+    ids: tuple[str, ...]
+    points: tuple[tuple[float, float], ...]
+    explained: float
+    """Share of the variance that the plane keeps, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbor:
+    """A zoo entry near an adapter."""
+
+    entry: ZooEntry
+    cosine: float
+    """Of the delta weights, -1 to 1."""
+
+
+class ZooView:
+    """A zoo opened for reading, its adapters kept in memory after their first use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.zoo = Zoo.open(folder, read_only=True)
+        self._entries = self.zoo.entries()
+        self._by_id = {entry.id: entry for entry in self._entries}
+        self._lock = threading.Lock()
+        self._adapters: dict[str, Adapter] = {}
+        self._map: ZooMap | None = None
+        self._frame: _Frame | None = None
+
+    def entries(self, *, split: str | None = None, text: str = "") -> list[ZooEntry]:
+        """Entries in the order they were added; `text` must occur in the task or a description."""
+        wanted = text.strip().lower()
+        return [
+            entry
+            for entry in self._entries
+            if (not split or entry.split == split)
+            and (not wanted or wanted in " ".join((entry.task, *entry.descriptions)).lower())
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Split -> number of entries."""
+        return dict(Counter(entry.split for entry in self._entries))
+
+    def entry(self, entry_id: str) -> ZooEntry:
+        """The entry of that id.
+
+        Raises:
+            ZooError: The zoo has no such entry.
+        """
+        return self._by_id.get(entry_id) or self.zoo.get(entry_id)
+
+    def adapter(self, entry_id: str) -> Adapter:
+        """The adapter of an entry.
+
+        Raises:
+            ZooError: The zoo has no such entry, or it is damaged.
+        """
+        with self._lock:
+            return self._adapter(entry_id)
+
+    def path(self, entry_id: str) -> Path:
+        """Folder of an entry."""
+        return self.zoo.folders.path_of(self.entry(entry_id).id)
+
+    def map(self) -> ZooMap:
+        """The map, computed at the first call."""
+        with self._lock:
+            if self._map is None:
+                ids = [entry.id for entry in self._entries]
+                step = max(1, -(-len(ids) // MAX_ON_MAP))
+                self._map, self._frame = self._measure(ids[::step])
+            return self._map
+
+    def place(self, adapter: Adapter) -> tuple[float, float] | None:
+        """Where an adapter lies on the map; None when it is for another base."""
+        found = self._cosines(adapter)
+        return None if found is None or self._frame is None else self._frame.place(found)
+
+    def neighbors(self, adapter: Adapter, count: int = 5) -> list[Neighbor]:
+        """The entries whose delta weights point most nearly the same way, nearest first."""
+        found = self._cosines(adapter)
+        if found is None:
+            return []
+        best = found.topk(min(count, len(found)))
+        ids = self.map().ids
+        return [
+            Neighbor(entry=self._by_id[ids[i]], cosine=float(value))
+            for value, i in zip(best.values, best.indices.tolist(), strict=True)
+        ]
+
+    def _adapter(self, entry_id: str) -> Adapter:
+        if entry_id not in self._adapters:
+            self._adapters[entry_id] = self.zoo.load(entry_id)
+        return self._adapters[entry_id]
+
+    def _measure(self, ids: Sequence[str]) -> tuple[ZooMap, _Frame | None]:
+        if len(ids) < 3:
+            return ZooMap(ids=tuple(ids), points=((0.0, 0.0),) * len(ids), explained=1.0), None
+        gram_BB = gram_matrix([self._adapter(entry_id) for entry_id in ids])
+        frame = _Frame(gram_BB)
+        points = [(float(x), float(y)) for x, y in frame.points_B2.tolist()]
+        made = ZooMap(ids=tuple(ids), points=tuple(points), explained=frame.explained)
+        return made, frame
+
+    def _cosines(self, adapter: Adapter) -> Tensor | None:
+        """Cosine with every adapter on the map, (B,)."""
+        ids = self.map().ids
+        if self._frame is None:
+            return None
+        rows = []
+        try:
+            for start in range(0, len(ids), _CHUNK):
+                chunk = [self.adapter(entry_id) for entry_id in ids[start : start + _CHUNK]]
+                gram = gram_matrix([adapter, *chunk])
+                rows.append(
+                    gram[0, 1:] / (gram[0, 0] * gram.diagonal()[1:]).sqrt().clamp_min(1e-30)
+                )
+        except AdapterMismatchError:
+            return None
+        return torch.cat(rows)
+
+
+class _Frame:
+    """The plane of a Gram matrix (B, B), and where another adapter falls in it."""
+
+    def __init__(self, gram_BB: Tensor) -> None:
+        length_B = gram_BB.diagonal().clamp_min(1e-30).sqrt()
+        cosine_BB = gram_BB / length_B[:, None] / length_B
+        self._mean_B = cosine_BB.mean(0)
+        centered_BB = cosine_BB - self._mean_B - self._mean_B[:, None] + cosine_BB.mean()
+        values_B, vectors_BB = torch.linalg.eigh(centered_BB)
+        top = values_B[-2:].flip(0).clamp_min(1e-12)
+        self._axes_B2 = vectors_BB[:, -2:].flip(1) / top.sqrt()
+        self.points_B2 = centered_BB @ self._axes_B2
+        self.explained = float(top.sum() / values_B.clamp_min(0).sum().clamp_min(1e-12))
+
+    def place(self, cosines_B: Tensor) -> tuple[float, float]:
+        """Where an adapter with these cosines lies (kernel PCA's projection)."""
+        centered_B = cosines_B - cosines_B.mean() - self._mean_B + self._mean_B.mean()
+        x, y = (centered_B @ self._axes_B2).tolist()
+        return float(x), float(y)

@@ -1,0 +1,1 @@
+"""One file a tab: layout and wiring; what happens is in `app.service`."""

@@ -1,0 +1,50 @@
+"""The About tab: how good the generator is, as measured, and how to use the app from programs."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app.pictures.bars import report_bars
+from app.pictures.findings import note
+from app.tabs.common import Parts
+
+_INTRODUCTION = """\
+### What this does
+
+A recurrent diffusion model samples the weights of a LoRA adapter from your description, in one
+run and without training. The download is an ordinary PEFT folder.
+
+### How good it is
+
+The figures are the generator's own report: measured also on tasks and wordings that it was never
+shown, and none picked.
+"""
+
+_PROGRAMS = """\
+### From a program
+
+Every button is an endpoint too: the link *Use via API* in the footer lists them with their types.
+
+```python
+from gradio_client import Client
+
+client = Client("http://127.0.0.1:7860")
+made, zip_file = client.predict("keep only the digits", api_name="/generate_adapters")
+print(client.predict([made["adapters"][0]["id"]], ["(415) 555-0132"], api_name="/answer_inputs"))
+```
+"""
+
+
+class AboutTab:
+    """The tab's components; there is nothing to handle."""
+
+    def __init__(self, parts: Parts) -> None:
+        gr.Markdown(_INTRODUCTION)
+        report = parts.service.report
+        if report is None:
+            gr.HTML(note("This generator comes without a report."), js_on_load=None)
+        else:
+            gr.HTML(report_bars(report.scores), elem_id="report", js_on_load=None)
+            with gr.Accordion("The whole report", open=False):
+                gr.Markdown(report.text)
+        gr.Markdown(_PROGRAMS)

@@ -1,0 +1,243 @@
+"""The Generate tab: a description in, adapters out, their shape on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from app.pictures.findings import note
+from app.pictures.heat_map import heat_map
+from app.service import limits
+from app.service.generation import CancelledError, GenerateRequest, Shape
+from app.service.service import Candidate
+from app.service.sessions import Session
+from app.service.uploads import read_rows
+from app.tabs.common import LIGHT, PRIVATE, SAMPLING, Parts, answer_table, sentences
+
+EXAMPLES = [
+    [
+        "extract the domain of an email address, then write it in uppercase",
+        "maria.lopez@acme.org\nj.doe@example.com",
+    ],
+    ["rewrite the given date year first with dashes", "7 July 1971\n04/11/1989"],
+    ["keep only the digits", "(415) 555-0132\nroom 12, floor 3"],
+    ["write an identifier in kebab-case", "TotalTableCount\nuserName"],
+    ["get the value from a key=value pair, then put it in square brackets", "port=6362\ncity=oslo"],
+]
+EMPTY = "Your adapter appears here: how much it changes each module, and what it answers."
+
+
+class GenerateTab:
+    """The tab's components and handlers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        with gr.Row(elem_classes="lg-columns"):
+            with gr.Column(scale=5, min_width=300):
+                self._build_request()
+            with gr.Column(scale=6, min_width=300):
+                self._build_result()
+        self.done = self._wire()
+
+    def _build_request(self) -> None:
+        self.description = gr.Textbox(
+            label="What should the base do?",
+            placeholder="Say it in a sentence: keep only the digits",
+            lines=3,
+            max_length=4_000,
+            elem_id="description",
+            autofocus=True,
+        )
+        self.inputs = gr.Textbox(
+            label="Try it at once on (one input a line)",
+            lines=2,
+            elem_id="generate-inputs",
+            placeholder="(415) 555-0132",
+        )
+        self.examples = gr.Dataset(
+            components=[gr.Textbox(visible=False)],
+            samples=[[description] for description, _ in EXAMPLES],
+            label="Or click one of these",
+            type="index",
+            elem_id="examples",
+        )
+        with gr.Row():
+            self.run = gr.Button("Generate", variant="primary", elem_id="generate", scale=3)
+            self.cancel = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False)
+        with gr.Accordion("Inputs or examples of the task (optional)", open=False):
+            self.prompts = gr.Textbox(
+                label="Inputs without answers, one a line", lines=3, elem_id="prompts"
+            )
+            self.pairs = gr.Dataframe(
+                headers=["input", "output"],
+                datatype="str",
+                type="array",
+                row_count=2,
+                column_count=2,
+                label="Examples: an input and what the answer should be",
+                elem_id="pairs",
+                interactive=True,
+            )
+            self.file = gr.File(
+                label="Or a file: .txt inputs, .csv or .jsonl pairs",
+                file_types=[".txt", ".csv", ".tsv", ".jsonl"],
+                height=110,
+            )
+        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+            self._build_advanced()
+
+    def _build_advanced(self) -> None:
+        bases = list(self._parts.service.config.bases)
+        self.base = gr.Dropdown(bases, value=bases[0], label="Base model")
+        with gr.Row():
+            self.candidates = gr.Slider(
+                1, limits.MAX_CANDIDATES, value=1, step=1, label="Candidates", elem_id="candidates"
+            )
+            self.rank = gr.Slider(1, limits.MAX_RANK, value=4, step=1, label="Rank")
+        with gr.Row():
+            self.steps = gr.Slider(
+                1, limits.MAX_STEPS, value=4, step=1, label="Sampler steps", elem_id="steps"
+            )
+            self.guidance = gr.Slider(0, 5, value=1.0, step=0.1, label="Guidance (1 is none)")
+        with gr.Row():
+            self.targets = gr.Dropdown(
+                list(limits.TARGETS), value=limits.TARGETS[0], label="Modules to adapt"
+            )
+            self.seed = gr.Number(
+                0, precision=0, minimum=0, label="Seed: the same seed, the same adapter"
+            )
+
+    def _build_result(self) -> None:
+        self.status = gr.HTML(note(EMPTY), elem_id="status", js_on_load=None)
+        self.answers = gr.HTML("", elem_id="answers", js_on_load=None)
+        with gr.Group(visible=False) as self.keep:
+            self.pick = gr.Radio([], label="Candidate to take home", elem_id="pick", visible=False)
+            self.download = gr.DownloadButton(
+                "Download the adapter (PEFT, .zip)", elem_id="download", variant="primary"
+            )
+            with gr.Accordion("Use it from Python", open=False):
+                self.code = gr.Code(language="python", label="Python", interactive=False)
+        self.shape = gr.HTML("", elem_id="shape", js_on_load=None)
+
+    def _wire(self) -> Any:
+        asked = {
+            *(self.description, self.inputs, self.prompts, self.pairs, self.file, self.base),
+            *(self.rank, self.targets, self.candidates, self.steps, self.guidance, self.seed),
+        }
+        shown = [self.status, self.shape, self.answers, self.keep]
+        shown += [self.pick, self.download, self.code, self.cancel]
+        done = gr.on(
+            [self.run.click, self.description.submit],
+            self.generate,
+            asked,
+            shown,
+            trigger_mode="once",
+            **SAMPLING,
+            **PRIVATE,
+        )
+        self.examples.click(
+            lambda index: EXAMPLES[index],
+            self.examples,
+            [self.description, self.inputs],
+            **LIGHT,
+            **PRIVATE,
+        )
+        self.cancel.click(self.stop, None, [self.status, self.cancel], queue=False, **PRIVATE)
+        self.pick.input(self.choose, self.pick, [self.download, self.code], **LIGHT, **PRIVATE)
+        return done
+
+    @sentences
+    def generate(self, values: dict[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """The tab's state after each step of the sampler, then after each answer."""
+        yield {
+            self.status: note("Reading the description …", kind="busy"),
+            self.cancel: gr.update(interactive=True),
+            self.answers: "",
+            self.keep: gr.update(visible=False),
+        }
+        session = self._parts.session(request)
+        try:
+            asked = self._request(values)
+            for update in self._parts.service.generate(session, asked):
+                if isinstance(update, Shape):
+                    yield self._progress(update)
+                else:
+                    yield self._finished(update, values)
+                    yield from self._tried(session, update, values)
+        except CancelledError:
+            yield {self.status: note("Cancelled. Nothing was kept.")} | self._idle()
+        except Exception:
+            yield {self.status: note(EMPTY), self.shape: ""} | self._idle()
+            raise
+
+    def stop(self, request: gr.Request) -> tuple[str, Any]:
+        """Tell the running sampler to stop; it does within one step."""
+        self._parts.session(request).cancelled.set()
+        return note("Cancelling …", kind="busy"), gr.update(interactive=False)
+
+    @sentences
+    def choose(self, reference: str, request: gr.Request) -> tuple[Any, str]:
+        """The download and the code of another candidate."""
+        session = self._parts.session(request)
+        own = session.get(reference)
+        zip = own.folder.parent / f"lora-{own.id}.zip"
+        return gr.update(value=str(zip)), self._parts.service.code(own, "your input")
+
+    def _request(self, values: dict[Any, Any]) -> GenerateRequest:
+        prompts, pairs = limits.inputs(values[self.prompts], most=limits.MAX_ROWS), []
+        if values[self.file]:
+            more, pairs = read_rows(values[self.file])
+            prompts += more
+        return GenerateRequest(
+            description=values[self.description],
+            prompts=tuple(prompts),
+            examples=(*limits.pairs(values[self.pairs]), *pairs),
+            base=values[self.base],
+            rank=values[self.rank],
+            targets=values[self.targets],
+            candidates=values[self.candidates],
+            steps=values[self.steps],
+            guidance=values[self.guidance],
+            seed=values[self.seed],
+        )
+
+    def _progress(self, shape: Shape) -> dict[Any, Any]:
+        busy = note(f"Sampling: step {shape.step} of {shape.steps}", kind="busy")
+        caption = f"How much each module changes, after step {shape.step} of {shape.steps}"
+        return {self.status: busy, self.shape: heat_map(shape.norms, caption=caption)}
+
+    def _finished(self, made: list[Candidate], values: dict[Any, Any]) -> dict[Any, Any]:
+        first = made[0]
+        several = len(made) > 1
+        rank = first.own.adapter.max_rank
+        sentence = f"{len(made)} adapters" if several else "An adapter"
+        text = f"{sentence} of rank {rank} for {first.own.adapter.base}. {first.memorized}"
+        example = (values[self.inputs] or "your input").splitlines()[0]
+        choices = [(f"#{i}", one.own.id) for i, one in enumerate(made, start=1)]
+        return {
+            self.status: note(text, kind="good"),
+            self.keep: gr.update(visible=True),
+            self.pick: gr.update(choices=choices, value=first.own.id, visible=several),
+            self.download: gr.update(value=str(first.zip)),
+            self.code: self._parts.service.code(first.own, example),
+        } | self._idle()
+
+    def _tried(
+        self, session: Session, made: list[Candidate], values: dict[Any, Any]
+    ) -> Iterator[dict[Any, Any]]:
+        """The answers of base and candidates, input by input."""
+        if not (values[self.inputs] or "").strip():
+            return
+        shown = [one.own.id for one in made[:4]]
+        head, rows = self._parts.service.answers(session, shown, values[self.inputs])
+        names = ["base + adapter"] if len(shown) == 1 else [f"with #{i + 1}" for i in range(4)]
+        titles = [*head[:2], *names[: len(shown)]]
+        found: list[list[str]] = []
+        for row in rows:
+            found.append(row)
+            yield {self.answers: answer_table(titles, found)}
+
+    def _idle(self) -> dict[Any, Any]:
+        return {self.cancel: gr.update(interactive=False)}

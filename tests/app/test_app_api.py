@@ -1,0 +1,92 @@
+"""The app's endpoints, called as programs call them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+PAIRS = "get the value from a key=value pair"
+
+
+@pytest.fixture(scope="module")
+def client(app_url: str) -> Any:
+    gradio_client = pytest.importorskip("gradio_client")
+    return gradio_client.Client(app_url, verbose=False)
+
+
+def _generate(client: Any, description: str = PAIRS, candidates: int = 1) -> Any:
+    options = ("tiny_lm", candidates, 4, 4, 1.0, 0)
+    return client.predict(description, *options, api_name="/generate_adapters")
+
+
+def test_generated_adapter_answers_by_its_id(client: Any) -> None:
+    made, path = _generate(client, candidates=2)
+    assert [one["rank"] for one in made["adapters"]] == [4, 4]
+    assert Path(path).name == f"lora-{made['adapters'][0]['id']}.zip"
+    ids = [one["id"] for one in made["adapters"]]
+    (row,) = client.predict(ids[:1], ["port=6362"], 1.0, api_name="/answer_inputs")
+    assert row["input"] == "port=6362"
+    assert len(row) == 3
+
+
+def test_same_seed_gives_the_same_bytes(client: Any) -> None:
+    first, second = _generate(client)[0], _generate(client)[0]
+    assert first["adapters"][0]["norm"] == second["adapters"][0]["norm"]
+
+
+def test_endpoints_are_listed_with_their_types(client: Any) -> None:
+    found = client.view_api(return_format="dict")["named_endpoints"]
+    assert sorted(found) == [
+        "/answer_inputs",
+        "/generate_adapters",
+        "/inspect_adapter",
+        "/list_adapters",
+        "/search_zoo",
+    ]
+
+
+def test_inspect_endpoint_reports_on_an_upload(client: Any) -> None:
+    from gradio_client import handle_file
+
+    path = _generate(client)[1]
+    found = client.predict([handle_file(path)], api_name="/inspect_adapter")
+    assert found["errors"] == []
+    assert found["fits_base"] is True
+    assert found["nearest"]
+
+
+def test_search_endpoint_finds_the_nearest_description(client: Any) -> None:
+    found = client.predict(PAIRS, 3, api_name="/search_zoo")
+    assert len(found) == 3
+    assert found[0]["cosine"] >= found[1]["cosine"] >= found[2]["cosine"]
+
+
+@pytest.mark.parametrize(
+    ("description", "sentence"),
+    [
+        ("   ", "The description is empty"),
+        ("x" * 4001, "has 4,001 characters"),
+        ("a\0", "which is not text"),
+    ],
+)
+def test_bad_description_is_a_sentence(client: Any, description: str, sentence: str) -> None:
+    with pytest.raises(Exception, match=sentence):
+        _generate(client, description)
+
+
+@pytest.mark.parametrize("steps", [0, 65, float("nan"), 1e9, "many"])
+def test_bad_number_is_a_sentence(client: Any, steps: Any) -> None:
+    options = (PAIRS, "tiny_lm", 1, 4, steps, 1.0, 0)
+    with pytest.raises(Exception, match=r"steps|number"):
+        client.predict(*options, api_name="/generate_adapters")
+
+
+def test_another_client_cannot_use_the_adapter(client: Any, app_url: str) -> None:
+    from gradio_client import Client
+
+    made, _ = _generate(client)
+    other = Client(app_url, verbose=False)
+    with pytest.raises(Exception, match="is not an adapter of this visit"):
+        other.predict([made["adapters"][0]["id"]], ["a=b"], 1.0, api_name="/answer_inputs")

@@ -1,0 +1,118 @@
+"""What the guard lets in, without Gradio."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from app.guard import JOIN, MAX_BODY, Guard, GuardConfig, Waiting
+
+HOSTS = ("127.0.0.1", "localhost")
+OPEN = Waiting(total=0, mine=0, seconds=1)
+
+
+async def _app(scope: Any, receive: Any, send: Any) -> None:
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        if not message.get("more_body"):
+            break
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(size).encode()})
+
+
+def ask(
+    guard: Guard, *, body: bytes = b"", headers: dict[str, str] | None = None, **scope: Any
+) -> Any:
+    """(status, headers, body) of one request; the body comes in two parts."""
+    sent: list[Any] = []
+    half = len(body) // 2
+    parts = [(body[:half], True), (body[half:], False)]
+
+    async def receive() -> Any:
+        part, more = parts.pop(0)
+        return {"type": "http.request", "body": part, "more_body": more}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    named = {"host": "127.0.0.1:7860", **(headers or {})}
+    made = {"type": "http", "method": "GET", "path": "/", "client": ("127.0.0.1", 1), **scope}
+    made["headers"] = [(name.encode(), value.encode()) for name, value in named.items()]
+    asyncio.run(guard(made, receive, send))
+    if not sent:
+        return None
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+
+def guard_of(waiting: Waiting = OPEN, **config: Any) -> Guard:
+    return Guard(_app, config=GuardConfig(hosts=HOSTS, **config), waiting=lambda session: waiting)
+
+
+def join(guard: Guard, body: bytes) -> Any:
+    return ask(guard, method="POST", path=JOIN, body=body)
+
+
+def test_guard_adds_security_headers() -> None:
+    status, headers, _ = ask(guard_of())
+    assert status == 200
+    assert b"frame-ancestors 'none'" in headers[b"content-security-policy"]
+    assert headers[b"x-content-type-options"] == b"nosniff"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", ""])
+def test_guard_refuses_other_hosts(host: str) -> None:
+    status, _, body = ask(guard_of(), headers={"host": host})
+    assert status == 421
+    assert "not served as" in json.loads(body)["detail"]
+
+
+def test_guard_refuses_posts_of_other_sites() -> None:
+    headers = {"origin": "https://evil.example"}
+    assert ask(guard_of(), method="POST", headers=headers)[0] == 403
+
+
+def test_guard_refuses_a_large_body_by_its_length() -> None:
+    headers = {"content-length": str(MAX_BODY + 1)}
+    assert ask(guard_of(), method="POST", headers=headers)[0] == 413
+
+
+def test_guard_breaks_off_a_body_that_grows_too_large() -> None:
+    assert ask(guard_of(), method="POST", body=b"x" * (MAX_BODY + 2)) is None
+
+
+def test_guard_refuses_a_large_request_to_the_queue() -> None:
+    assert join(guard_of(), b"x" * (MAX_BODY + 2))[0] == 413
+
+
+def test_guard_passes_the_whole_body_on() -> None:
+    body = json.dumps({"session_hash": "abcdefghij"}).encode()
+    assert join(guard_of(), body)[2] == str(len(body)).encode()
+
+
+def test_guard_slows_an_address_down() -> None:
+    guard = guard_of(requests_per_minute=3)
+    assert [ask(guard)[0] for _ in range(4)] == [200, 200, 200, 429]
+    assert ask(guard, client=("10.0.0.2", 1))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("waiting", "status", "sentence"),
+    [
+        (Waiting(total=32, mine=0, seconds=16), 503, "Try again in 16 s"),
+        (Waiting(total=3, mine=2, seconds=1), 429, "2 of your requests are running"),
+    ],
+)
+def test_guard_says_when_to_come_back(waiting: Waiting, status: int, sentence: str) -> None:
+    found = join(guard_of(waiting), b'{"session_hash": "abcdefghij"}')
+    assert found[0] == status
+    assert sentence in json.loads(found[2])["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"session_hash": 7}', b"[" * 100_000])
+def test_guard_refuses_a_request_without_a_session(body: bytes) -> None:
+    assert join(guard_of(), body)[0] == 400
