@@ -30,7 +30,7 @@ FLOORS = (
     ("lora_gen.codec",),
     ("lora_gen.conditioning", "lora_gen.zoo"),
     ("lora_gen.models",),
-    ("lora_gen.pipeline_checks",),
+    ("lora_gen.pipeline_checks", "lora_gen.pipeline_start"),
     ("lora_gen.retrieval", "lora_gen.pipeline"),
     ("lora_gen.evaluation",),
     ("lora_gen.cli",),
@@ -69,8 +69,9 @@ DOORS = {
         "lora_gen/pipeline.py",
         "training/",
     ),
-    # Both formats are written and read without PEFT; only tests and users load with it.
-    "peft": (),
+    # Both formats are written and read without PEFT; fine-tuning, tests and users load with it.
+    "peft": ("lora_gen/evaluation/refine.py",),
+    "matplotlib": ("lora_gen/evaluation/figures.py", "recipes/"),
     "pickle": (),
     "sentence_transformers": (),
     "training": ("training/", "recipes/"),
@@ -93,7 +94,9 @@ MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS, MAX_FIELDS = 350, 60, 8, 14
 # and a registered config is its model's `__init__`.
 MANY_PARAMETERS = {
     ("lora_gen/pipeline.py", "__call__"),
+    ("lora_gen/cli/evaluate.py", "evaluate"),
     ("lora_gen/cli/generate.py", "generate"),
+    ("lora_gen/cli/refine.py", "refine"),
     ("lora_gen/models/recurrent_denoiser.py", "__init__"),
 }
 

@@ -22,28 +22,35 @@ from lora_gen.errors import AdapterMismatchError, AdapterValueError
 
 
 def gram_matrix(adapters: Sequence[Adapter]) -> Tensor:
-    """Frobenius inner products of all delta weights with each other, (B, B) float64 for B adapters.
-
-    One pair of matrix products a module serves all adapters: with the factors stacked to A (M, in)
-    and B (out, M), the entries of (A @ A.T) * (B.T @ B) summed over each adapter's rows and columns
-    are the inner products.
+    """Frobenius inner products of all delta weights with each other, (B, B) float64.
 
     Raises:
         AdapterMismatchError: Adapters disagree on the shape of a module.
     """
-    gram_BB = torch.zeros(len(adapters), len(adapters), dtype=torch.float64)
-    for name in sorted({name for adapter in adapters for name in adapter.pairs}):
-        owners = [i for i, adapter in enumerate(adapters) if name in adapter.pairs]
-        pairs = [adapters[i].pairs[name] for i in owners]
-        _require_same_module(name, pairs)
-        factors = [_factors(pair) for pair in pairs]
-        a_MI = torch.cat([a_RI for a_RI, _ in factors])
-        b_OM = torch.cat([b_OR for _, b_OR in factors], dim=1)
-        owner_M = torch.cat([torch.full((p.rank,), i) for i, p in zip(owners, pairs, strict=True)])
-        core_MM = ((a_MI @ a_MI.mT) * (b_OM.mT @ b_OM)).cpu()
-        rows_BM = torch.zeros(len(adapters), core_MM.shape[1], dtype=torch.float64)
-        rows_BM.index_add_(0, owner_M, core_MM)
-        gram_BB.index_add_(1, owner_M, rows_BM)
+    return cross_gram(adapters, adapters)
+
+
+def cross_gram(left: Sequence[Adapter], right: Sequence[Adapter]) -> Tensor:
+    """Frobenius inner products of `left`'s delta weights with `right`'s, (left, right) float64.
+
+    One pair of matrix products a module serves all adapters: with the factors stacked to A (M, in)
+    and B (out, M) on both sides, the entries of (A @ A'.T) * (B.T @ B') summed over each adapter's
+    rows and columns are the inner products. Large zoos go through it in blocks.
+
+    Raises:
+        AdapterMismatchError: Adapters disagree on the shape of a module.
+    """
+    gram_BB = torch.zeros(len(left), len(right), dtype=torch.float64)
+    shared = {n for a in left for n in a.pairs} & {n for a in right for n in a.pairs}
+    for name in sorted(shared):
+        both = (*left, *right)
+        _require_same_module(name, [a.pairs[name] for a in both if name in a.pairs])
+        a_MI, b_OM, rows_M = stacked_factors(name, left)
+        other_a_MI, other_b_OM, columns_M = stacked_factors(name, right)
+        core_MM = ((a_MI @ other_a_MI.mT) * (b_OM.mT @ other_b_OM)).cpu()
+        rows_BM = torch.zeros(len(left), core_MM.shape[1], dtype=torch.float64)
+        rows_BM.index_add_(0, rows_M, core_MM)
+        gram_BB.index_add_(1, columns_M, rows_BM)
     return gram_BB
 
 
@@ -160,6 +167,19 @@ def resize(adapter: Adapter, rank: int) -> Adapter:
 def singular_values(adapter: Adapter) -> Mapping[str, Tensor]:
     """Singular values of each module's delta weight, largest first, float64."""
     return {name: _core_svd(pair)[1] for name, pair in adapter.pairs.items()}
+
+
+def stacked_factors(name: str, adapters: Sequence[Adapter]) -> tuple[Tensor, Tensor, Tensor]:
+    """One module's factors side by side, scaling in B: A (M, in), B (out, M) and owner (M,).
+
+    Float64; `owner` is the number of the adapter that each of the M components belongs to.
+    """
+    owners = [i for i, adapter in enumerate(adapters) if name in adapter.pairs]
+    pairs = [adapters[i].pairs[name] for i in owners]
+    factors = [_factors(pair) for pair in pairs]
+    owner_M = torch.cat([torch.full((p.rank,), i) for i, p in zip(owners, pairs, strict=True)])
+    a_MI = torch.cat([a_RI for a_RI, _ in factors])
+    return a_MI, torch.cat([b_OR for _, b_OR in factors], dim=1), owner_M
 
 
 def _factors(pair: LoraPair) -> tuple[Tensor, Tensor]:

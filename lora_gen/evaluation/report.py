@@ -82,9 +82,22 @@ def to_markdown(report: Mapping[str, Any]) -> str:
             "## Share of the oracle's gain over the base",
             "",
             *_table(head, shares),
+            *_costs(report.get("costs", {})),
             "",
         ]
     )
+
+
+def _costs(costs: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What each method keeps and takes, where it was measured."""
+    if not costs:
+        return []
+    rows = [
+        [name, f"{cost['parameters']:,}", f"{1000 * cost['seconds']:.1f}"]
+        for name, cost in costs.items()
+    ]
+    head = ["method", "values kept", "milliseconds an adapter"]
+    return ["", "## What an adapter costs", "", *_table(head, rows)]
 
 
 def _cell(interval: Mapping[str, float] | None) -> str:

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.progress import track
-from torch import nn
 
-from lora_gen.adapter.adapter import Adapter
-from lora_gen.adapter.base_model import BaseModelSpec
-from lora_gen.adapter.stacked import stack_adapters
-from lora_gen.evaluation.baselines import NearestText, mean_adapter
-from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
-from lora_gen.evaluation.chat import Chat
-from lora_gen.evaluation.report import write_report
+from lora_gen.evaluation.baselines.registry import ALL, DEFAULT, Baseline, build_baselines
+from lora_gen.evaluation.bench import (
+    STACK,
+    Bench,
+    few_shot,
+    generate_for,
+    open_bench,
+    scores,
+    sources,
+)
+from lora_gen.evaluation.report import BASE, GENERATED, ORACLE, write_report
 from lora_gen.evaluation.tasks import EvaluationTask, evaluation_tasks
-from lora_gen.pipeline import LoraGenPipeline
-from lora_gen.zoo.store import Zoo
 
 FEW_SHOT = 4
-RANK = 4
-_STACK = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What every measurement needs."""
-
-    model: nn.Module
-    chat: Chat
-    spec: BaseModelSpec
-    zoo: Zoo
-    pipe: LoraGenPipeline
-    inputs: int
-    """Test inputs for each task."""
+FEW_SHOTS = (2, 4, 8)
+"""Numbers of shots that are measured where all baselines are."""
 
 
 def evaluate(
@@ -51,6 +36,7 @@ def evaluate(
     tasks: int | None = None,
     seeds: int = 3,
     inputs: int = 16,
+    baselines: Sequence[str] = DEFAULT,
 ) -> dict[str, Any]:
     """Write report.json and report.md, and return the report.
 
@@ -66,26 +52,20 @@ def evaluate(
         tasks: Tasks a split at most; None takes all.
         seeds: Noise seeds.
         inputs: Test pairs a task.
+        baselines: Names in `baselines.registry.ALL`, or `("all",)`, which measures the base with
+            2 and 8 shots too.
     """
     started = time.time()
-    model, chat = load_causal_lm(base)
-    with Zoo.open(zoo, read_only=True) as opened:
-        bench = Bench(
-            model=model,
-            chat=chat,
-            spec=BaseModelSpec.from_config(base),
-            zoo=opened,
-            pipe=LoraGenPipeline.from_pretrained(generator),
-            inputs=inputs,
-        )
-        splits = evaluation_tasks(opened, limit=tasks)
-        scores = {split: {} for split in splits}  # type: dict[str, dict[str, list[float]]]
-        nearest, mean = _baselines(bench)
-        for split, found in splits.items():
-            for start in track(range(0, len(found), _STACK), description=split):
-                part = found[start : start + _STACK]
-                for method, values in _measure(bench, part, nearest, mean, seeds).items():
-                    scores[split].setdefault(method, []).extend(values)
+    with open_bench(zoo, generator, base, inputs=inputs) as bench:
+        splits = evaluation_tasks(bench.zoo, limit=tasks)
+        is_all = tuple(baselines) == ("all",)
+        ways = build_baselines(ALL if is_all else baselines, sources(bench))
+        shots = FEW_SHOTS if is_all else (FEW_SHOT,)
+        runs = {
+            split: _measure(bench, found, ways, shots=shots, seeds=seeds, label=split)
+            for split, found in splits.items()
+        }
+        costs = _costs(bench, ways, [seconds for _, seconds in runs.values()])
     report = {
         "base": base,
         "generator": str(Path(generator).name),
@@ -94,67 +74,58 @@ def evaluate(
         "inputs": inputs,
         "seconds": round(time.time() - started),
         "tasks": {split: [task.name for task in found] for split, found in splits.items()},
-        "scores": scores,
+        "scores": {split: found for split, (found, _) in runs.items()},
+        "costs": costs,
     }
     return write_report(report, Path(out))
 
 
-def _baselines(bench: Bench) -> tuple[NearestText, Adapter]:
-    ids = sorted(bench.zoo.ids(split="seen"))
-    mean = mean_adapter(bench.zoo, ids, rank=RANK)
-    return NearestText(bench.zoo, ids, bench.pipe.encoder), mean
-
-
 def _measure(
-    bench: Bench, tasks: Sequence[EvaluationTask], nearest: NearestText, mean: Adapter, seeds: int
-) -> dict[str, list[float]]:
-    """Scores of every method on a few tasks."""
-    near = [bench.zoo.load(i) for i in nearest.ids_of([task.descriptions[0] for task in tasks])]
-    oracles = [bench.zoo.load(task.entry_id) for task in tasks]
-    runs = [_scores(bench, tasks, generate_for(bench, tasks, seed)) for seed in range(seeds)]
+    bench: Bench,
+    tasks: Sequence[EvaluationTask],
+    baselines: Sequence[Baseline],
+    *,
+    shots: Sequence[int],
+    seeds: int,
+    label: str,
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """(scores of every method, seconds an adapter of those that make some)."""
+    stacks = [tasks[i : i + STACK] for i in range(0, len(tasks), STACK)]
+    texts = [task.descriptions[0] for task in tasks]
+    found: dict[str, list[float]] = {BASE: [], **{f"base {k}-shot": [] for k in shots}}
+    for part in track(stacks, description=f"{label}: base"):
+        found[BASE] += scores(bench, part, None)
+        for count in shots:
+            found[f"base {count}-shot"] += few_shot(bench, part, count)
+    seconds = {}
+    for way in track(baselines, description=f"{label}: baselines"):
+        started = time.perf_counter()
+        adapters = way.adapters(texts, 0)
+        seconds[way.name] = (time.perf_counter() - started) / len(tasks)
+        found[way.name] = [
+            score
+            for i, part in enumerate(stacks)
+            for score in scores(bench, part, adapters[i * STACK :][: len(part)], told=way.told)
+        ]
+    found |= {GENERATED: [], ORACLE: []}
+    seconds[GENERATED] = 0.0
+    for part in track(stacks, description=f"{label}: generated"):
+        started = time.perf_counter()
+        generated = [generate_for(bench, part, seed) for seed in range(seeds)]
+        seconds[GENERATED] += (time.perf_counter() - started) / len(tasks) / seeds
+        runs = [scores(bench, part, adapters) for adapters in generated]
+        found[GENERATED] += [sum(values) / len(values) for values in zip(*runs, strict=True)]
+        found[ORACLE] += scores(bench, part, [bench.zoo.load(task.entry_id) for task in part])
+    return found, seconds
+
+
+def _costs(
+    bench: Bench, baselines: Sequence[Baseline], seconds: Sequence[dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Values kept and seconds an adapter; the least over splits, since the first one also fits."""
+    sizes = {way.name: way.parameters for way in baselines}
+    sizes[GENERATED] = sum(p.numel() for p in bench.pipe.denoiser.parameters())
     return {
-        "base zero-shot": _scores(bench, tasks, None),
-        f"base {FEW_SHOT}-shot": _few_shot(bench, tasks),
-        "mean LoRA": _scores(bench, tasks, [mean] * len(tasks)),
-        "nearest text": _scores(bench, tasks, near),
-        "generated": [sum(values) / len(values) for values in zip(*runs, strict=True)],
-        "oracle LoRA": _scores(bench, tasks, oracles),
+        name: {"parameters": size, "seconds": round(min(split[name] for split in seconds), 5)}
+        for name, size in sizes.items()
     }
-
-
-@torch.no_grad()
-def generate_for(bench: Bench, tasks: Sequence[EvaluationTask], seed: int) -> list[Adapter]:
-    """One adapter for each task from text alone; the seed draws the noise and the wording."""
-    adapters = []
-    for i, task in enumerate(tasks):
-        text = task.descriptions[seed % len(task.descriptions)]
-        noise = torch.Generator().manual_seed(1_000 * seed + i)
-        adapters += bench.pipe(text, base=bench.spec, rank=RANK, generator=noise).adapters
-    return adapters
-
-
-def _scores(
-    bench: Bench, tasks: Sequence[EvaluationTask], adapters: Sequence[Adapter] | None
-) -> list[float]:
-    lines = [bench.chat.line(*pair) for task in tasks for pair in _tests(bench, task)]
-    factors = None if adapters is None else stack_adapters(adapters)
-    hits = exact_matches(bench.model, bench.chat.pack(lines), factors)
-    return [float(row) for row in hits.view(len(tasks), -1).float().mean(1)]
-
-
-def _few_shot(bench: Bench, tasks: Sequence[EvaluationTask]) -> list[float]:
-    scores = []
-    for task in tasks:
-        rng = random.Random(task.name)
-        lines = []
-        for text, answer in _tests(bench, task):
-            question = bench.chat.question(text, rng.sample(task.shots, FEW_SHOT))
-            ids, start = bench.chat.line(text, answer)
-            lines.append((question + ids[start:], len(question)))
-        scores.append(float(exact_matches(bench.model, bench.chat.pack(lines)).float().mean()))
-    return scores
-
-
-def _tests(bench: Bench, task: EvaluationTask) -> list[tuple[str, str]]:
-    """Exactly `inputs` pairs, so that a stack is rectangular; few inputs are repeated."""
-    return [task.tests[i % len(task.tests)] for i in range(bench.inputs)]

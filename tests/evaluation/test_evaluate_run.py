@@ -14,7 +14,8 @@ from lora_gen.adapter.algebra import average
 from lora_gen.adapter.stacked import stack_adapters
 from lora_gen.conditioning.text import TextEncoder
 from lora_gen.errors import ZooError
-from lora_gen.evaluation.baselines import NearestText, mean_adapter
+from lora_gen.evaluation.baselines.mean import mean_adapter
+from lora_gen.evaluation.baselines.nearest import NearestText
 from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
 from lora_gen.evaluation.run import evaluate
 from lora_gen.evaluation.tasks import evaluation_tasks
@@ -64,13 +65,13 @@ def test_evaluation_measures_every_method_on_every_split(
 
 
 def test_evaluation_scores_are_exact_matches_on_test_pairs(world: Path, zoo: Zoo) -> None:
-    from lora_gen.evaluation.run import Bench, _scores
+    from lora_gen.evaluation.bench import Bench, scores
 
     model, chat = load_causal_lm(world / "base")
     bench = Bench(model=model, chat=chat, spec=None, zoo=zoo, pipe=None, inputs=3)  # type: ignore[arg-type]
     tasks = evaluation_tasks(zoo)["seen"]
     adapters = [zoo.load(task.entry_id) for task in tasks]
-    for task, adapter, found in zip(tasks, adapters, _scores(bench, tasks, adapters), strict=True):
+    for task, adapter, found in zip(tasks, adapters, scores(bench, tasks, adapters), strict=True):
         lines = chat.pack([chat.line(*pair) for pair in task.tests[:3]])
         wanted = exact_matches(model, lines, stack_adapters([adapter])).float().mean()
         assert found == pytest.approx(float(wanted))
@@ -110,7 +111,7 @@ def test_evaluation_refuses_a_zoo_without_tests(world: Path, tmp_path: Path) -> 
 def test_mean_adapter_has_the_mean_of_the_deltas(
     zoo: Zoo, group: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_gen.evaluation.baselines._GROUP", group)
+    monkeypatch.setattr("lora_gen.evaluation.baselines.mean._GROUP", group)
     ids = sorted(zoo.ids())
     found = mean_adapter(zoo, ids, rank=8)
     wanted = average([zoo.load(entry_id) for entry_id in ids])
