@@ -97,6 +97,8 @@ MANY_PARAMETERS = {
     ("lora_gen/cli/evaluate.py", "evaluate"),
     ("lora_gen/cli/generate.py", "generate"),
     ("lora_gen/cli/refine.py", "refine"),
+    ("lora_gen/cli/search.py", "search"),
+    ("lora_gen/models/adapter_encoder.py", "__init__"),
     ("lora_gen/models/recurrent_denoiser.py", "__init__"),
 }
 
@@ -121,9 +123,12 @@ PUBLIC = [
 ]
 
 VERBS = {
-    "lora-gen": ["apply", "convert", "doctor", "evaluate", "generate", "inspect", "zoo"],
+    "lora-gen": [
+        *("apply", "convert", "doctor", "evaluate", "generate", "inspect"),
+        *("score", "search", "similar", "zoo"),
+    ],
     "lora-gen zoo": [
-        *("add", "block", "forget", "list"),
+        *("add", "block", "duplicates", "forget", "list"),
         *("quarantine", "remove", "show", "verify"),
     ],
 }

@@ -12,7 +12,9 @@ from training.config import require
 class EncoderModelConfig:
     """Size of the encoder; see `lora_gen.models.adapter_encoder.AdapterEncoder`."""
 
-    token_dim: int = 192
+    depth_bins: int = 4
+    """Stretches of depth that a read-out tells apart."""
+    token_dim: int = 256
     """Main directions of the features that are kept for each role."""
     hidden_dim: int = 128
     """Width of the set transformer."""
@@ -20,7 +22,7 @@ class EncoderModelConfig:
     """Its layers."""
     num_heads: int = 4
     """Its attention heads."""
-    embed_dim: int = 128
+    embed_dim: int = 256
     """Width of the vectors that are compared."""
     dropout: float = 0.2
     """Of module features and of texts."""
@@ -36,6 +38,8 @@ class EncoderObjectiveConfig:
     """Share of an adapter's modules that a step hides."""
     content_noise: float = 0.1
     """Gaussian noise on projected features, in their standard deviations."""
+    ridge: float = 2.0
+    """Penalty of the closed-form read-out that training starts from."""
     quality_weight: float = 1.0
     """Weight of the quality heads, which do not reach the trunk."""
 
@@ -45,7 +49,7 @@ class EncoderObjectiveConfig:
             f"`task.objective.wordings_per_entry` is {self.wordings_per_entry}, but must be at "
             "least 1.",
         )
-        for name in ("module_dropout", "content_noise", "quality_weight"):
+        for name in ("module_dropout", "content_noise", "ridge", "quality_weight"):
             value = getattr(self, name)
             require(value >= 0, f"`task.objective.{name}` is {value}, but must not be negative.")
 

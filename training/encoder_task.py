@@ -19,8 +19,15 @@ from lora_gen.codec.roles import ROLES
 from lora_gen.errors import ConfigError
 from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
 from lora_gen.retrieval.corpus import corpus_of
-from lora_gen.retrieval.encoder import known_roles
-from lora_gen.retrieval.fit import fit_projection, fit_reach, fit_support, stacked_modules
+from lora_gen.retrieval.encoder import slots_of
+from lora_gen.retrieval.fit import (
+    TextProjection,
+    fit_projection,
+    fit_reach,
+    fit_readout,
+    fit_support,
+    stacked_modules,
+)
 from lora_gen.zoo.splits import require_split
 from lora_gen.zoo.store import Zoo
 from training.encoder_config import EncoderTaskConfig
@@ -79,13 +86,20 @@ class EncoderTask:
             )
         self.encoder = self._build()
         self.model: nn.Module = self.encoder
-        fit_projection(self.encoder, self.corpus, self.train)
-        self.roles = known_roles(self.corpus.roles, tuple(self.encoder.config.roles))
+        self.slots = slots_of(self.encoder, self.corpus.roles, self.corpus.side)
+        fit_projection(self.encoder, self.corpus, self.slots, self.train)
         self.content = self._project()
-        texts: dict[int, list[int]] = {}
+        texts = TextProjection.fit(self.corpus, self.train, config.model.embed_dim)
+        described = texts.means(self.corpus, self.train)
+        parts = (self.train[s : s + _AT_ONCE] for s in range(0, len(self.train), _AT_ONCE))
+        ridge = config.objective.ridge
+        with torch.no_grad():
+            self.encoder.text_center.copy_(texts.center)
+            self.encoder.text_readout.copy_(texts.basis)
+        fit_readout(self.encoder, map(self.modules, parts), described, ridge)
+        self.texts: dict[int, list[int]] = {}
         for row, owner in enumerate(self.corpus.owners.tolist()):
-            texts.setdefault(owner, []).append(row)
-        self.texts = texts
+            self.texts.setdefault(owner, []).append(row)
 
     def _families(self, entries: list[int]) -> list[str]:
         return sorted({self.corpus.families[i] for i in entries})
@@ -111,15 +125,15 @@ class EncoderTask:
     def _project(self) -> Tensor:
         parts = [
             self.encoder.project(
-                self.corpus.sketches[s : s + 4096].float(), self.roles[s : s + 4096]
+                self.corpus.sketches[s : s + 4096].float(), self.slots[s : s + 4096]
             )
-            for s in range(0, len(self.roles), 4096)
+            for s in range(0, len(self.slots), 4096)
         ]
         return torch.cat(parts).half()
 
     def modules(self, entries: list[int]) -> ModuleSet:
         """Entries of the corpus as the network reads them."""
-        return stacked_modules(self.corpus, entries, self.content, self.roles)
+        return stacked_modules(self.corpus, entries, self.content, self.slots)
 
     def batch(self, index: int) -> dict[str, Any]:
         """Micro-batch `index`: adapters, some wordings of each, measured accuracies."""
@@ -182,7 +196,7 @@ class EncoderTask:
         for start in range(0, len(entries), _AT_ONCE):
             modules = self.modules(entries[start : start + _AT_ONCE]).to(self.context.device)
             summary = encoder.summary(modules)
-            vectors.append(encoder.embed(summary))
+            vectors.append(encoder.embed(modules, summary))
             inputs.append(encoder.quality_input(summary, modules))
         return torch.cat(vectors), torch.cat(inputs)
 

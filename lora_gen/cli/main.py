@@ -13,6 +13,8 @@ from lora_gen.cli.doctor import doctor
 from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
+from lora_gen.cli.score import score
+from lora_gen.cli.search import search, similar
 from lora_gen.cli.zoo_guard import zoo_app
 
 app = typer.Typer(
@@ -21,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (generate, apply, inspect, doctor, convert, evaluate):
+for verb in (generate, apply, inspect, doctor, convert, evaluate, score, search, similar):
     app.command(verb.__name__)(handled(verb))
 app.add_typer(zoo_app, name="zoo")
 

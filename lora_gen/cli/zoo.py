@@ -7,8 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from lora_gen.cli.common import console, handled, print_json, print_table, printable
+from lora_gen.cli.common import (
+    console,
+    handled,
+    print_json,
+    print_table,
+    printable,
+    quiet_libraries,
+)
 from lora_gen.cli.options import AdapterFolder, Json
+from lora_gen.cli.search import IndexFolder, open_index
 from lora_gen.errors import ConfigError
 from lora_gen.strict_json import read_json
 
@@ -157,6 +165,36 @@ def verify(zoo: ZooFolder, *, json_output: Json = False) -> None:
         console().print(f"{report.checked} checked, {'all whole' if report.ok else 'DAMAGED'}")
     if not report.ok:
         raise typer.Exit(DAMAGED)
+
+
+@zoo_app.command("duplicates")
+@handled
+def duplicates(
+    zoo: ZooFolder,
+    *,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.5, max=1, help="Cosine of delta weights.")
+    ] = 0.99,
+    index: IndexFolder = None,
+    json_output: Json = False,
+) -> None:
+    """List pairs of entries with nearly the same delta weights, whatever gauge they are in.
+
+    Example: lora-gen zoo duplicates my-zoo --threshold 0.95
+    """
+    quiet_libraries()
+    with open_index(zoo, folder=index) as opened:
+        pairs = opened.duplicates(threshold=threshold)
+        tasks = {i: opened.zoo.get(i).task for left, right, _ in pairs for i in (left, right)}
+    if json_output:
+        print_json([{"ids": [left, right], "cosine": cosine} for left, right, cosine in pairs])
+        return
+    rows = [
+        (f"{cosine:.4f}", left[:_SHOWN_ID], tasks[left], right[:_SHOWN_ID], tasks[right])
+        for left, right, cosine in pairs
+    ]
+    header = ("cosine", "id", "task", "other id", "other task")
+    print_table(rows, header=header, title=f"{len(pairs)} pairs in {zoo}")
 
 
 @zoo_app.command("remove")

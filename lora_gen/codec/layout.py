@@ -73,7 +73,7 @@ class TokenLayout:
                 f"`rank` must be between 1 and 512, but is {rank}. Pass a rank such as 4."
             )
         names = select_targets(spec, targets)
-        depths = _depths(names)
+        depths = layer_depths(names)
         modules = []
         for name in names:
             shape = spec.modules[name]
@@ -172,7 +172,7 @@ class TokenLayout:
         return cls(modules=modules, rank=int(data["rank"]), width=int(data["width"]))
 
 
-def _depths(names: Sequence[str]) -> dict[str, float]:
+def layer_depths(names: Sequence[str]) -> dict[str, float]:
     """Layer number of each module over the largest; modules without a number lie at 0."""
     numbers = {name: [int(n) for n in re.findall(r"(?:^|\.)(\d+)(?=\.|$)", name)] for name in names}
     last = max((n[0] for n in numbers.values() if n), default=0)

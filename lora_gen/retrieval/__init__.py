@@ -1,0 +1,1 @@
+"""Adapters found by what their weights say: features, vectors, index and search."""

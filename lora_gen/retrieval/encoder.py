@@ -1,0 +1,122 @@
+"""The trained encoder at work: features and texts to vectors that can be compared."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lora_gen.codec.roles import ROLES
+from lora_gen.errors import GeneratorError
+from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet, segment_pool
+from lora_gen.retrieval.features import NUM_SHAPE_FEATURES, AdapterFeatures
+from lora_gen.retrieval.vectors import Vector, to_vector
+
+if TYPE_CHECKING:
+    from lora_gen.conditioning.text import TextEncoder, TextStates
+
+
+class WeightEncoder:
+    """A frozen `AdapterEncoder` with what it takes to feed it.
+
+    Args:
+        model: The trained network.
+    """
+
+    def __init__(self, model: AdapterEncoder) -> None:
+        self.model = model.requires_grad_(False).train(False)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> WeightEncoder:
+        """The encoder that training wrote.
+
+        Raises:
+            GeneratorError: The folder holds no adapter encoder.
+        """
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise GeneratorError(
+                f"`{folder}` has no `config.json`, so it is no trained adapter encoder. Train one "
+                "with `accelerate launch -m training recipes/tiny_lm/encoder.yaml`."
+            )
+        try:
+            return cls(AdapterEncoder.from_pretrained(folder, use_safetensors=True))
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            raise GeneratorError(
+                f"`{folder}` does not load as an adapter encoder ({error}). Train it again."
+            ) from error
+
+    @property
+    def width(self) -> int:
+        """E, width of its vectors."""
+        return int(self.model.config.embed_dim)
+
+    @property
+    def trained_bases(self) -> tuple[str, ...]:
+        """Bases of the adapters it was trained on."""
+        return tuple(self.model.config.trained_bases)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of its weights; 16 hex digits."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def modules(self, features: AdapterFeatures) -> ModuleSet:
+        """One adapter as the network reads it."""
+        return module_set(self.model, features)
+
+    @torch.no_grad()
+    def embed(self, features: AdapterFeatures) -> Vector:
+        """The vector of an adapter, (E,)."""
+        modules = self.modules(features)
+        return to_vector(self.model.embed(modules, self.model.summary(modules))[0])
+
+    @torch.no_grad()
+    def embed_texts(self, states: TextStates, encoder: TextEncoder) -> list[Vector]:
+        """The vectors of texts, each (E,).
+
+        Raises:
+            GeneratorError: The states are those of another text encoder.
+        """
+        expected = self.model.config.text_fingerprint
+        if expected is not None and encoder.fingerprint != expected:
+            raise GeneratorError(
+                f"The adapter encoder was trained with a text encoder of fingerprint "
+                f"{expected[:12]}…, but `{encoder.name}` has {encoder.fingerprint[:12]}…. Use the "
+                "text encoder it was trained with."
+            )
+        segments = segment_pool(states.states, states.mask, self.model.config.text_segments)
+        return [to_vector(vector) for vector in self.model.embed_texts(segments)]
+
+
+def module_set(model: AdapterEncoder, features: AdapterFeatures) -> ModuleSet:
+    """One adapter as the network reads it, a batch of one."""
+    side_NS = side_features(features)
+    slots_N = slots_of(model, features.roles, side_NS)
+    content_ND = model.project(features.sketches().float(), slots_N)
+    return ModuleSet(
+        content=content_ND[None],
+        slots=slots_N[None],
+        side=side_NS[None],
+        scale=features.scale.float()[None],
+        mask=torch.ones(1, len(slots_N), dtype=torch.bool),
+    )
+
+
+def side_features(features: AdapterFeatures) -> Tensor:
+    """Shape of the spectrum and place in the base, (N, `side_dim`) float32."""
+    return torch.cat([features.shape, features.places], 1).float()
+
+
+def slots_of(model: AdapterEncoder, roles_N: Tensor, side_NS: Tensor) -> Tensor:
+    """The encoder's numbers of modules whose roles index `ROLES`, (N,); -1 where unknown."""
+    known = tuple(model.config.roles)
+    table = torch.tensor([known.index(role) if role in known else -1 for role in ROLES])
+    return model.slots(table[roles_N.long()], side_NS[:, NUM_SHAPE_FEATURES])

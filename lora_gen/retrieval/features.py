@@ -1,0 +1,231 @@
+"""What the weights of an adapter say, module by module, whatever gauge they are written in.
+
+Everything is computed from r-by-r cores and from sketches P^T B and A Q of the factors, in float64;
+a dense delta weight is never built. The features of a module do not change under
+(B @ G, inv(G) @ A), zero padding of the rank, folding of alpha, or another order of keys; fused
+`qkv` and `gate_up` modules are split first.
+
+Shapes: M modules of one shape, P directions in a frame, F features of a module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lora_gen.adapter.adapter import Adapter, LoraPair, require_finite
+from lora_gen.codec.layout import layer_depths
+from lora_gen.codec.roles import ROLES, role_of
+from lora_gen.errors import AdapterValueError
+from lora_gen.retrieval.frames import Frames, HashedFrames
+
+POLAR_KNEE = 0.05
+"""Singular values above this share of the largest count as one in the soft-polar sketch."""
+SKETCH_WEIGHTS = (1.0, 0.5, 0.5, 0.5)
+"""Of the linear, polar, row and column sketches, each a unit vector, where they stand together."""
+FEATURES_VERSION = 1
+"""Another one makes everything stale that was derived from features."""
+ENERGY_RANKS = (1, 2, 4, 8, 16)
+NUM_SHAPE_FEATURES = len(ENERGY_RANKS) + 3
+NUM_PLACE_FEATURES = 11
+_FOURIER_BANDS = 4
+_MAX_VALUES = 2_000_000
+"""Factor values in float64 at once: 16 MB, so that memory stays near the size of the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterFeatures:
+    """Features of every module of an adapter, in the order of its module paths."""
+
+    modules: tuple[str, ...]
+    """Module paths, fused modules split."""
+    roles: Tensor
+    """Index in `ROLES`, (N,) int64."""
+    places: Tensor
+    """Depth and widths of each module, (N, NUM_PLACE_FEATURES) float64."""
+    linear: Tensor
+    """P^T dW Q as a unit vector, (N, P * P)."""
+    polar: Tensor
+    """The same with singular values pressed towards one: directions without magnitude."""
+    rows: Tensor
+    """P^T (dW dW^T) P, upper triangle with Frobenius weights, as a unit vector."""
+    columns: Tensor
+    """Q^T (dW^T dW) Q, likewise."""
+    shape: Tensor
+    """How energy is spread over singular values and over modules, (N, NUM_SHAPE_FEATURES)."""
+    scale: Tensor
+    """log10 of the delta weight's root mean square, (N,): what the other features leave out."""
+
+    def sketches(self) -> Tensor:
+        """The four sketches side by side, weighted by `SKETCH_WEIGHTS`, (N, F)."""
+        views = (self.linear, self.polar, self.rows, self.columns)
+        return torch.cat([w * x for w, x in zip(SKETCH_WEIGHTS, views, strict=True)], 1)
+
+
+def module_features(adapter: Adapter, frames: Frames | None = None) -> AdapterFeatures:
+    """The features of an adapter.
+
+    Args:
+        adapter: Any adapter with at least one module.
+        frames: Directions to look along; 32 hashed ones by default.
+
+    Raises:
+        AdapterValueError: It has no modules, no effect, or values that are not finite.
+    """
+    require_finite(adapter)
+    frames = frames or HashedFrames()
+    pairs = unfused(adapter).pairs
+    names = tuple(pairs)
+    if not names:
+        raise AdapterValueError("The adapter has no modules, so there is nothing to look at.")
+    parts: dict[str, dict[str, Tensor]] = {}
+    for chosen in _groups(pairs, frames):
+        left_OP = frames.of(chosen[0], "out", pairs[chosen[0]].out_features)[1]
+        right_IP = frames.of(chosen[0], "in", pairs[chosen[0]].in_features)[1]
+        b_MOR, a_MRI = _stacked([pairs[name] for name in chosen])
+        found = _views(b_MOR, a_MRI, left_OP, right_IP)
+        for i, name in enumerate(chosen):
+            parts[name] = {key: value[i] for key, value in found.items()}
+    stacked = {key: torch.stack([parts[name][key] for name in names]) for key in parts[names[0]]}
+    energy_N = stacked.pop("energy")
+    if not float(energy_N.sum()) > 0:
+        raise AdapterValueError(
+            "The adapter has a zero delta weight in every module, so it does nothing. Train it."
+        )
+    sizes = torch.tensor([[p.out_features, p.in_features] for p in pairs.values()]).double()
+    share_N = (energy_N / energy_N.sum()).clamp_min(1e-12).log10()
+    rms_N = (energy_N / sizes.prod(1)).clamp_min(1e-24).log10() / 2
+    return AdapterFeatures(
+        modules=names,
+        roles=torch.tensor([ROLES.index(role_of(name)) for name in names]),
+        places=_places(names, sizes),
+        shape=torch.cat([stacked.pop("spread"), share_N[:, None]], 1),
+        scale=rms_N,
+        **stacked,
+    )
+
+
+def unfused(adapter: Adapter) -> Adapter:
+    """The adapter with `qkv`-like and `gate_up` modules as the modules that they fuse.
+
+    Only block-wise fusions whose parts follow from the shape are split: queries as wide as the
+    input, keys and values sharing the rest; gate and up sharing one output.
+    """
+    pairs: dict[str, LoraPair] = {}
+    for name, pair in adapter.pairs.items():
+        parent, _, last = name.rpartition(".")
+        parts = _fused_parts(last, pair)
+        rows = pair.lora_b.split([size for _, size in parts]) if parts else ()
+        for (part, _), lora_b in zip(parts, rows, strict=True):
+            pairs[f"{parent}.{part}".lstrip(".")] = replace(pair, lora_b=lora_b)
+        if not parts:
+            pairs[name] = pair
+    return replace(adapter, pairs=pairs)
+
+
+def _fused_parts(last: str, pair: LoraPair) -> list[tuple[str, int]]:
+    width, rest = pair.in_features, pair.out_features - pair.in_features
+    if pair.is_conv or pair.is_embedding:
+        return []
+    if last in ("c_attn", "qkv_proj", "Wqkv") and rest > 0 and rest % 2 == 0:
+        return [("q_proj", width), ("k_proj", rest // 2), ("v_proj", rest // 2)]
+    if last == "gate_up_proj" and pair.out_features % 2 == 0:
+        return [("gate_proj", pair.out_features // 2), ("up_proj", pair.out_features // 2)]
+    return []
+
+
+def _groups(pairs: Mapping[str, LoraPair], frames: Frames) -> Iterator[list[str]]:
+    """Modules of one shape and rank seen through the same frames, a bounded number at once."""
+    groups: dict[tuple[int, int, int, str, str], list[str]] = defaultdict(list)
+    for name, pair in pairs.items():
+        size = (pair.rank, pair.out_features, pair.in_features)
+        left, right = (
+            frames.of(name, "out", pair.out_features)[0],
+            frames.of(name, "in", pair.in_features)[0],
+        )
+        groups[*size, left, right].append(name)
+    for (rank, out_features, in_features, _, _), names in groups.items():
+        count = max(1, _MAX_VALUES // (rank * (out_features + in_features)))
+        for start in range(0, len(names), count):
+            yield names[start : start + count]
+
+
+def _stacked(pairs: Sequence[LoraPair]) -> tuple[Tensor, Tensor]:
+    """B (M, out, R) with scaling folded in, and A (M, R, in), float64."""
+    a_MRI = torch.stack([pair.matrices()[0].detach().double() for pair in pairs])
+    b_MOR = torch.stack([pair.matrices()[1].detach().double() * pair.scaling for pair in pairs])
+    return b_MOR, a_MRI
+
+
+def _views(b_MOR: Tensor, a_MRI: Tensor, left_OP: Tensor, right_IP: Tensor) -> dict[str, Tensor]:
+    """All views of a stack of modules, each (M, …).
+
+    With dW = B A, the Grams G_B = B^T B = L L^T and G_A = A A^T, and M = L^T G_A L, whose
+    eigenvalues are the squared singular values of dW: for a spectral function f of dW^T dW,
+    dW f(dW^T dW) = f(0) B A + B G_A L psi(M) L^T A with psi(x) = (f(x) - f(0)) / x. No factor is
+    ever inverted, so rank deficiency and equal singular values do no harm.
+    """
+    gram_a_MRR, gram_b_MRR = a_MRI @ a_MRI.mT, b_MOR.mT @ b_MOR
+    left_MPR, right_MRP = left_OP.mT @ b_MOR, a_MRI @ right_IP
+    values_MR, vectors_MRR = torch.linalg.eigh(gram_b_MRR)
+    root_MRR = vectors_MRR * values_MR.clamp_min(0).sqrt()[:, None]
+    core_MRR = root_MRR.mT @ gram_a_MRR @ root_MRR
+    squares_MR, core_vectors_MRR = torch.linalg.eigh((core_MRR + core_MRR.mT) / 2)
+    squares_MR = squares_MR.clamp_min(0)
+    top_M1 = squares_MR[:, -1:]
+    knee_M1 = POLAR_KNEE * torch.where(top_M1 > 0, top_M1, 1.0).sqrt()
+    soft_MR = (squares_MR + knee_M1**2).sqrt()
+    psi_MR = -1 / (knee_M1 * soft_MR * (knee_M1 + soft_MR))
+    half_MRR = root_MRR @ core_vectors_MRR
+    linear_MPP = left_MPR @ right_MRP
+    correction_MPP = (
+        left_MPR @ (gram_a_MRR @ (half_MRR * psi_MR[:, None]) @ half_MRR.mT) @ right_MRP
+    )
+    polar_MPP = linear_MPP / knee_M1[..., None] + correction_MPP
+    return {
+        "linear": _unit(linear_MPP.flatten(1)),
+        "polar": _unit(polar_MPP.flatten(1)),
+        "rows": _unit(_triangle(left_MPR @ gram_a_MRR @ left_MPR.mT)),
+        "columns": _unit(_triangle(right_MRP.mT @ gram_b_MRR @ right_MRP)),
+        "spread": _spread(squares_MR),
+        "energy": squares_MR.sum(1),
+    }
+
+
+def _unit(x_MF: Tensor) -> Tensor:
+    """Rows of length one; a row of zeros stays."""
+    length_M1 = x_MF.norm(dim=1, keepdim=True)
+    return x_MF / torch.where(length_M1 > 0, length_M1, 1.0)
+
+
+def _triangle(gram_MPP: Tensor) -> Tensor:
+    """Upper triangle, weighted so that inner products are those of the whole matrices."""
+    size = gram_MPP.shape[-1]
+    row, column = torch.triu_indices(size, size)
+    weight = torch.where(row == column, 1.0, math.sqrt(2.0)).double()
+    return gram_MPP[:, row, column] * weight
+
+
+def _spread(squares_MR: Tensor) -> Tensor:
+    """Energy in the first k directions, entropy and participation ratio; free of scale and rank."""
+    total_M1 = squares_MR.sum(1, keepdim=True)
+    share_MR = (squares_MR / torch.where(total_M1 > 0, total_M1, 1.0)).flip(1)
+    running_MR = share_MR.cumsum(1)
+    rank = running_MR.shape[1]
+    first = torch.stack([running_MR[:, min(k, rank) - 1] for k in ENERGY_RANKS], 1)
+    entropy_M = -torch.xlogy(share_MR, share_MR).sum(1)
+    participation_M = -share_MR.square().sum(1).clamp_min(1e-12).log()
+    return torch.cat([first, torch.stack([entropy_M, participation_M], 1)], 1)
+
+
+def _places(names: Sequence[str], sizes_N2: Tensor) -> Tensor:
+    """Where a module stands: depth as Fourier features, log widths; no layer number."""
+    depths = layer_depths(names)
+    depth_N1 = torch.tensor([depths[name] for name in names]).double()[:, None]
+    waves = depth_N1 * 2.0 ** torch.arange(_FOURIER_BANDS) * math.pi
+    return torch.cat([depth_N1, waves.sin(), waves.cos(), sizes_N2.log2() / 8 - 1], 1)
