@@ -65,6 +65,7 @@ __all__ = [
 
 MANIFEST_NAME = "manifest.json"
 _MANIFEST_SCHEMA = 1
+_MANIFEST_KEYS = frozenset({"schema", "files", "tools", "parents", "digest"})
 _OURS = (MANIFEST_NAME, "adapter_config.json")
 _TOOLS = ("lora_gen", "torch", "safetensors", "peft", "transformers", "diffusers")
 
@@ -162,6 +163,12 @@ def verify_manifest(
             not listed.
     """
     manifest = read_json(folder / MANIFEST_NAME, error=error)
+    # Manifests had no digest at first, so one without it is whole if it has nothing unknown.
+    digest = manifest.get("digest", _digest(manifest))
+    if digest != _digest(manifest) or not _MANIFEST_KEYS.issuperset(manifest):
+        raise error(
+            f"`{MANIFEST_NAME}` in `{folder}` differs from its digest: it is damaged or was edited."
+        )
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not all(
         isinstance(entry, dict) for entry in listed.values()
@@ -246,16 +253,23 @@ def _write_manifest(folder: Path, parents: Sequence[str], schema: int) -> None:
         }
         for path in files
     }
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema": schema,
         "files": listed,
         "tools": dict(_tool_versions()),
         "parents": list(parents),
     }
+    manifest["digest"] = _digest(manifest)
     _write_synced(folder / MANIFEST_NAME, _json_bytes(manifest))
     for subfolder in (path for path in folder.rglob("*") if path.is_dir()):
         sync_folder(subfolder)
     sync_folder(folder)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Hash of everything in a manifest but the hash itself."""
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _require_replaceable(final: Path, overwrite: bool) -> None:

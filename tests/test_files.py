@@ -33,6 +33,12 @@ def publish(final, text="new", **options):
         (temp / "sub" / "b.bin").write_bytes(b"\0\1")
 
 
+def edit(folder, old, new):
+    path = folder / "manifest.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
 class FailingCall:
     """The k-th call of an `os` function fails; the others pass."""
 
@@ -160,6 +166,8 @@ def test_publish_refuses_a_folder_that_is_not_ours(tmp_path):
         (lambda folder: (folder / "c").touch(), "`c` is not in the manifest"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "lists no files"),
         (lambda folder: (folder / "manifest.json").unlink(), "cannot be read"),
+        (lambda folder: edit(folder, '"parents": [],', '"parents": ["x"],'), "from its digest"),
+        (lambda folder: edit(folder, '"digest":', '"dighst":'), "from its digest"),
     ],
 )
 def test_manifest_finds_damage(tmp_path, damage, sentence):
@@ -169,6 +177,33 @@ def test_manifest_finds_damage(tmp_path, damage, sentence):
         verify_manifest(tmp_path / "out")
     with pytest.raises(ZooError, match=sentence):
         verify_manifest(tmp_path / "out", error=ZooError)
+
+
+def test_manifest_without_a_digest_is_from_an_older_version(tmp_path):
+    publish(tmp_path / "out")
+    manifest = verify_manifest(tmp_path / "out")
+    del manifest["digest"]
+    atomic_write_json(tmp_path / "out" / "manifest.json", manifest)
+    assert verify_manifest(tmp_path / "out") == manifest
+
+
+def test_interrupted_swap_is_undone_or_finished(tmp_path):
+    publish(tmp_path / "out", "old")
+    aside = durable_folders.aside_of(tmp_path / "out")
+    os.rename(tmp_path / "out", aside)
+    sweep_temp(tmp_path)
+    assert (tmp_path / "out" / "a.txt").read_text() == "old"
+    os.rename(tmp_path / "out", aside)
+    publish(tmp_path / "out", "new", overwrite=True)
+    assert (tmp_path / "out" / "a.txt").read_text() == "new"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_new_parents_are_durable_from_the_first_down(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(durable_folders, "sync_folder", synced.append)
+    durable_folders.make_folder(tmp_path / "a" / "b" / "c")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
 
 
 def test_sweep_removes_only_what_a_writer_left(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_gen.cli.common import console, print_json, print_table, printable
+from lora_gen.cli.common import console, print_json, printable
 from lora_gen.errors import ZooError
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def examine_store(zoo: Path, *, sweep: bool, json_output: bool) -> bool:
         return report.ok
     for line in swept:
         console().print(printable(line))
-    if findings:
-        print_table(findings, header=("finding", "subject", "reason", "what to do"))
+    for finding, subject, reason, step in findings:
+        line = f"{finding} {subject}: {reason.rstrip('.')}. To do: {step}."
+        console().print(printable(line), soft_wrap=True)
     verdict = "all whole" if report.ok else "DAMAGED"
     console().print(f"{report.checked} entries checked, {verdict}.")
     return report.ok
@@ -61,18 +62,23 @@ def examine_store(zoo: Path, *, sweep: bool, json_output: bool) -> bool:
 def _findings(report: VerifyReport) -> Iterator[tuple[str, str, str, str]]:
     """Finding, subject, reason and next step, gravest first."""
     for sentence in report.catalog:
-        step = "restore the catalog from a copy; for one row, `zoo forget` it and add it again"
+        step = "restore the catalog from a copy; for one row, forget the entry and add it again"
         yield "damaged", "catalog", sentence, step
-    again = "add the same adapter again, which mends it, or `zoo forget` it"
+    again = "add the same adapter again, which mends it, or forget it"
     for entry_id, reason in report.damaged:
         yield "damaged", entry_id, reason, again
     for entry_id in report.missing:
         yield "missing", entry_id, "its folder is gone", again
     for entry_id in report.blocked:
-        yield "blocked", entry_id, "served, although on the block-list", "`zoo forget` it"
+        yield "blocked", entry_id, "served, although on the block-list", "forget it"
     for entry_id, reason in report.quarantined:
         yield "quarantined", entry_id, reason, "release or forget it"
     for name in report.orphaned:
-        yield "orphaned", name, "no entry owns it", "`--sweep` deletes it"
+        yield "orphaned", name, "no entry owns it", "delete it with `--sweep`"
     for name in report.unfinished:
-        yield "unfinished", name, "a writer's, alive or killed", "the next writer sweeps it"
+        yield (
+            "unfinished",
+            name,
+            "a writer is filling it, or was killed",
+            "nothing; the next writer sweeps it",
+        )

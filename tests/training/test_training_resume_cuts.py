@@ -83,6 +83,7 @@ def _rewrite(path: Path, text: str) -> None:
     path.write_text(text)
     manifest = json.loads((path.parent / "manifest.json").read_text())
     manifest["files"][path.name] = {"size": path.stat().st_size, "sha256": sha256_file(path)}
+    del manifest["digest"]  # as the first manifests were
     atomic_write_json(path.parent / "manifest.json", manifest)
 
 
