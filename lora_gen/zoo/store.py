@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lora_gen.errors import ZooError
 from lora_gen.files import sync_folder
 from lora_gen.zoo.catalog import Catalog
+from lora_gen.zoo.disk import require_local
 from lora_gen.zoo.entry import EntryInfo, ZooEntry
 from lora_gen.zoo.folders import AdapterFolders, make_zoo_folders
 from lora_gen.zoo.guard import Guard, now
@@ -58,12 +59,14 @@ class Zoo:
 
         Raises:
             LockedError: Another process writes to it; the message names it.
-            ZooError: It is not a zoo, or its catalog is damaged.
+            ZooError: It is not a zoo, its catalog is damaged, or it would be written on a network
+                disk.
         """
         folder = Path(folder)
         path = folder / CATALOG_NAME
         if read_only:
             return cls(folder, Catalog(path, read_only=True), None)
+        require_local(folder)
         if create:
             make_zoo_folders(adapters=folder / ADAPTERS_NAME, catalog=path)
         elif not path.is_file():
