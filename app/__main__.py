@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--quarantine", type=Path, metavar="FOLDER", help="zoo folder that keeps uploads"
     )
+    made.add_argument(
+        "--rate", type=int, default=600, help="requests a minute that one address may make"
+    )
     made.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too")
     made.add_argument(
         "--embed", action="store_true", help="let other pages show the app in a frame"
@@ -68,6 +71,7 @@ def config_of(arguments: argparse.Namespace) -> AppConfig:
         generator=str(Path(generator).resolve()) if Path(generator).is_dir() else generator,
         zoo=zoo.resolve() if zoo else defaults.zoo,
         quarantine=quarantine.resolve() if quarantine else None,
+        requests_per_minute=arguments.rate,
         mcp=arguments.mcp,
         embed=arguments.embed,
     )

@@ -22,7 +22,7 @@ MAX_UPLOAD = 520_000_000
 
 MAX_HEADERS = 100
 MAX_TRACKED = 10_000
-JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
+JOIN, CALL, UPLOAD = "/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/upload"
 
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
@@ -96,7 +96,7 @@ class Guard:
             await _refuse(send, *refused)
             return
         limit = MAX_UPLOAD if scope["path"] == UPLOAD else MAX_BODY
-        if scope["method"] == "POST" and scope["path"] == JOIN:
+        if scope["method"] == "POST" and scope["path"].startswith((JOIN, CALL)):
             body = await _read(receive, limit)
             busy = (413, _too_large(limit)) if body is None else self._busy(body)
             if busy is not None:

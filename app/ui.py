@@ -33,6 +33,8 @@ def theme() -> gr.themes.Base:
         font_mono=["ui-monospace", "Consolas", "monospace"],
     ).set(
         button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
         button_primary_text_color="white",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",

@@ -12,6 +12,7 @@ from app.pictures.markup import render, table
 from app.pictures.spectra import module_table
 from app.service.zoo_view import Neighbor
 from app.tabs.common import LIGHT, PRIVATE, Parts, sentences
+from lora_gen.errors import LoraGenError
 
 EMPTY = "Upload an adapter, or pick one. Nothing in it is run; it is only measured."
 
@@ -51,8 +52,11 @@ class InspectTab:
 
     @sentences
     def receive(self, files: list[str] | None, request: gr.Request) -> list[Any]:
-        """The upload, kept for this visitor and inspected."""
-        own = self._parts.service.receive(self._parts.session(request), files or [])
+        """The upload, kept for this visitor and inspected; or why it was refused."""
+        try:
+            own = self._parts.service.receive(self._parts.session(request), files or [])
+        except LoraGenError as error:
+            return [gr.update(value=None), note(str(error), kind="bad"), "", "", "", ""]
         choices = gr.update(choices=self._parts.menu(request), value=own.id)
         return [choices, *self._views(own.id, request)]
 

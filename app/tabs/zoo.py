@@ -11,6 +11,7 @@ from app.pictures.zoo_map import ON_CLICK as MAP_ON_CLICK
 from app.pictures.zoo_map import Point, zoo_map
 from app.tabs.common import LIGHT, PRIVATE, Parts, sentences
 from app.tabs.listing import ON_CLICK, SHOWN, entry_list, says
+from lora_gen.errors import LoraGenError
 
 ALL = "all"
 
@@ -98,6 +99,9 @@ class ZooTab:
     def quarantine(self, files: list[str] | None, description: str, request: gr.Request) -> Any:
         """The upload, checked and kept apart."""
         session = self._parts.session(request)
-        own = self._parts.service.receive(session, files or [])
-        added = self._parts.service.add_to_quarantine(session, own.id, description)
+        try:
+            own = self._parts.service.receive(session, files or [])
+            added = self._parts.service.add_to_quarantine(session, own.id, description)
+        except LoraGenError as error:
+            return note(str(error), kind="bad")
         return note(f"Kept in quarantine as {added[:12]}. An operator decides.", kind="good")

@@ -1,0 +1,143 @@
+"""`python -m app.screenshots --out docs/screenshots`: a picture of each tab, after real use."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.server import start
+from app.settings import AppConfig
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+WIDE, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 1400}
+PATIENCE_MS = 600_000
+INPUTS = "maria.lopez@acme.org\nj.doe@example.com"
+
+
+def generate(page: Page) -> None:
+    """The first example, generated and tried."""
+    page.locator("#examples button").first.click()
+    page.wait_for_function("document.querySelector('#description textarea').value.length > 0")
+    page.click("#generate")
+    page.wait_for_selector("#answers tbody tr:nth-child(2)")
+    page.wait_for_selector("#download")
+
+
+def compare(page: Page) -> None:
+    """The generated adapter at half its strength."""
+    open_tab(page, "Try")
+    page.wait_for_selector("#try-adapters .token")
+    page.fill("#try-inputs textarea", INPUTS)
+    page.fill("#strength input[type=number]", "0.5")
+    page.press("#strength input[type=number]", "Tab")
+    page.click("#answer")
+    page.wait_for_selector("#try-answers tbody tr:nth-child(2)")
+
+
+def inspect(page: Page) -> None:
+    """The first adapter of the zoo, opened from the list."""
+    open_tab(page, "Zoo")
+    page.locator("#zoo-list button[data-verb=inspect]").first.click()
+    page.wait_for_selector("#findings .lg-verdict")
+    page.wait_for_selector("#inspect-near table")
+
+
+def zoo(page: Page) -> None:
+    """The map, with the generated adapter on it."""
+    open_tab(page, "Zoo")
+    page.wait_for_selector("#zoo-map .lg-own")
+
+
+def search(page: Page) -> None:
+    """The nearest descriptions."""
+    open_tab(page, "Search")
+    page.fill("#search-text textarea, #search-text input", "write a date the German way")
+    page.click("#search")
+    page.wait_for_selector("#search-list .lg-wording")
+
+
+def about(page: Page) -> None:
+    """The report."""
+    open_tab(page, "About")
+    page.wait_for_selector("#report .lg-row")
+
+
+STEPS: dict[str, Callable[[Page], None]] = {
+    "generate": generate,
+    "try": compare,
+    "inspect": inspect,
+    "zoo": zoo,
+    "search": search,
+    "about": about,
+}
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Go to a tab; on a narrow screen some are in the menu behind the dots."""
+    tab = page.get_by_role("tab", name=name, exact=True).first
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").click()
+        page.locator(f".overflow-dropdown button:has-text('{name}')").click()
+        return
+    tab.click()
+
+
+def take(url: str, out: Path) -> list[Path]:
+    """Pictures of the app at `url`: each tab, wide and light; the first also dark and narrow."""
+    from playwright.sync_api import sync_playwright
+
+    made: list[Path] = []
+
+    def shot(page: Page, name: str) -> None:
+        page.wait_for_timeout(800)
+        made.append(out / f"{name}.png")
+        page.screenshot(path=made[-1])
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+        )
+        page = browser.new_page(viewport={**WIDE})  # type: ignore[typeddict-item]
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(url)
+        page.wait_for_selector("#generate")
+        for name, step in STEPS.items():
+            step(page)
+            shot(page, name)
+        open_tab(page, "Generate")
+        page.evaluate("document.body.classList.add('dark')")
+        shot(page, "generate-dark")
+        page.evaluate("document.body.classList.remove('dark')")
+        page.set_viewport_size({**PHONE})  # type: ignore[typeddict-item]
+        shot(page, "generate-phone")
+        browser.close()
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Start the app unless `--url` names one, and take the pictures."""
+    parser = argparse.ArgumentParser(prog="python -m app.screenshots", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/screenshots"))
+    parser.add_argument("--url", help="an app that runs already")
+    arguments = parser.parse_args(argv)
+    out = arguments.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    running = None if arguments.url else start(AppConfig(port=0))
+    try:
+        for path in take(arguments.url or (running.url if running else ""), out):
+            print(path)
+    finally:
+        if running is not None:
+            running.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
