@@ -33,6 +33,7 @@ from lora_gen.pipeline_checks import (
     require_trained,
     seed_of,
 )
+from lora_gen.pipeline_start import Start, set_timesteps, start_of
 
 DEFAULT_STEPS = 4
 DEFAULT_GUIDANCE = 1.0
@@ -167,6 +168,9 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         generator: torch.Generator | None = None,
         callback_on_step_end: StepCallback | None = None,
         allow_untrained: bool = False,
+        start_from: Adapter | None = None,
+        strength: float = 1.0,
+        keep: Sequence[str] | None = None,
     ) -> LoraGenOutput:
         """Sample adapters for one request.
 
@@ -185,6 +189,9 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             callback_on_step_end: Called after each step with `latents` (the tokens) and the
                 predicted clean tokens `clean`.
             allow_untrained: Accept a base that the generator was not trained for.
+            start_from: An adapter to move toward the request, instead of pure noise.
+            strength: Noise level to begin at; the lower, the more the network sees of `start_from`.
+            keep: Modules of `start_from` that stay as they are, by path or suffix.
 
         Returns:
             Adapters and, for each, a JSON-able record of how it was made.
@@ -209,8 +216,11 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         if guidance != 1.0:
             prototypes.append(self._prototype(condition.null(), layout, num_adapters))
         seed = seed_of(generator)
-        tokens = self._sample(prototypes, layout, steps, guidance, generator, callback_on_step_end)
         codec = AdapterCodec(layout=layout, scaling=self.denoiser.token_scaling)
+        start = start_of(start_from, codec, strength=strength, keep=keep)
+        tokens = self._sample(
+            prototypes, layout, steps, guidance, generator, callback_on_step_end, start=start
+        )
         adapters = [codec.decode(t.cpu(), base=spec.id, task_type=spec.task_type) for t in tokens]
         record = {
             "text": text,
@@ -225,6 +235,8 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             "seed": seed,
             "generator": str(self.config.get("_name_or_path") or "unsaved"),
         }
+        if start is not None:
+            record |= {"strength": strength, "keep": list(keep or [])}
         return LoraGenOutput(
             adapters=adapters, provenance=[{**record, "index": i} for i in range(num_adapters)]
         )
@@ -275,17 +287,22 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         guidance: float,
         generator: torch.Generator | None,
         callback: StepCallback | None,
+        *,
+        start: Start | None,
     ) -> Tensor:
         """Scheduler steps from noise to clean tokens, (B, N, D)."""
         count = prototypes[0].states.shape[0]
         shape = (count, layout.num_tokens, layout.width + 1)
         device = self.denoiser.device
         source = generator.device if generator is not None else "cpu"
-        x_BND = torch.randn(shape, generator=generator, device=source).to(device)
-        self._set_timesteps(steps, device)
+        noise_BND = torch.randn(shape, generator=generator, device=source).to(device)
+        x_BND = noise_BND if start is None else start.noised(noise_BND, start.strength)
+        strength = 1.0 if start is None else start.strength
+        set_timesteps(self.scheduler, steps, device, strength=strength)
         draws = "generator" in inspect.signature(self.scheduler.step).parameters
         options = {"generator": generator} if draws else {}
         scale = self.scheduler.config.num_train_timesteps
+        levels = [*(self.scheduler.timesteps.float() / scale).clamp(0, 1).tolist(), 0.0]
         for i, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             level_B = (timestep.float() / scale).clamp(0, 1).expand(count).to(device)
             flow = self.denoiser(x_BND, level_B, prototypes[0])
@@ -294,23 +311,12 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                 flow = null + guidance * (flow - null)
             clean = x_BND - level_B[:, None, None] * flow
             x_BND = self.scheduler.step(flow, timestep, x_BND, return_dict=False, **options)[0]
+            if start is not None:
+                x_BND = start.hold(x_BND, noise_BND, levels[i + 1])
             if callback is not None:
                 changed = callback(self, i, timestep, {"latents": x_BND, "clean": clean})
                 x_BND = changed.get("latents", x_BND)
         return x_BND
-
-    def _set_timesteps(self, steps: int, device: torch.device) -> None:
-        """Equal steps from noise level 1 to 0, the levels that behavior was trained on.
-
-        FlowMatch schedulers would by themselves spend the last step at level 0.001; the others
-        take equal steps by default.
-        """
-        takes_sigmas = "sigmas" in inspect.signature(self.scheduler.set_timesteps).parameters
-        if type(self.scheduler).__name__.startswith("FlowMatch") and takes_sigmas:
-            sigmas = torch.linspace(1, 1 / steps, steps).tolist()
-            self.scheduler.set_timesteps(sigmas=sigmas, device=device)
-        else:
-            self.scheduler.set_timesteps(steps, device=device)
 
 
 def _download(name: str, **options: Any) -> Path:

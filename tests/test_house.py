@@ -124,8 +124,8 @@ PUBLIC = [
 
 VERBS = {
     "lora-gen": [
-        *("apply", "convert", "doctor", "evaluate", "generate", "inspect"),
-        *("score", "search", "similar", "zoo"),
+        *("apply", "audit", "convert", "doctor", "evaluate", "generate", "inspect"),
+        *("refine", "score", "search", "similar", "zoo"),
     ],
     "lora-gen zoo": [
         *("add", "block", "duplicates", "forget", "list"),

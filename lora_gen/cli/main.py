@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from lora_gen.cli.apply import apply
+from lora_gen.cli.audit import audit
 from lora_gen.cli.common import handled
 from lora_gen.cli.convert import convert
 from lora_gen.cli.doctor import doctor
 from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
+from lora_gen.cli.refine import refine
 from lora_gen.cli.score import score
 from lora_gen.cli.search import search, similar
 from lora_gen.cli.zoo_guard import zoo_app
@@ -23,7 +25,11 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (generate, apply, inspect, doctor, convert, evaluate, score, search, similar):
+VERBS = (
+    *(generate, apply, inspect, doctor, convert, evaluate, audit, refine),
+    *(search, similar, score),
+)
+for verb in VERBS:
     app.command(verb.__name__)(handled(verb))
 app.add_typer(zoo_app, name="zoo")
 
