@@ -34,7 +34,7 @@ def require_flow_scheduler(scheduler: Any) -> None:
         )
 
 
-def require_options(num_adapters: int, steps: int, guidance: float) -> None:
+def require_options(num_adapters: object, steps: object, guidance: object) -> None:
     """Check the numbers of a request.
 
     Raises:
@@ -46,10 +46,13 @@ def require_options(num_adapters: int, steps: int, guidance: float) -> None:
     ):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
             raise GeneratorError(
-                f"`{name}` must be a whole number between 1 and {high}, but is {value!r}."
+                f"`{name}` must be a whole number between 1 and {high}, but is {value!r:.80}."
             )
-    if not 0 <= guidance <= 100:
-        raise GeneratorError(f"`guidance_scale` must be between 0 and 100, but is {guidance!r}.")
+    is_number = isinstance(guidance, int | float) and not isinstance(guidance, bool)
+    if not is_number or not 0 <= guidance <= 100:
+        raise GeneratorError(
+            f"`guidance_scale` must be between 0 and 100, but is {guidance!r:.80}."
+        )
 
 
 def seed_of(generator: torch.Generator | None) -> int | None:

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_gen.errors import AdapterFormatError, AdapterLimitError, UnsafeFileError
-from lora_gen.strict_json import DEFAULT_LIMITS, Limits, parse_json, printable
+from lora_gen.strict_json import DEFAULT_LIMITS, Limits, open_regular, parse_json, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,13 +172,11 @@ def _tensor_bytes(tensor: Tensor) -> bytes:
 
 def _open_regular(path: Path) -> BufferedReader:
     try:
-        file = path.open("rb")
+        return open_regular(path)
+    except UnsafeFileError:
+        raise
     except OSError as cause:
         raise AdapterFormatError(f"`{path}` cannot be read ({cause.strerror}).") from cause
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise UnsafeFileError(f"`{path}` is not a regular file. Pass a .safetensors file.")
-    return file
 
 
 def _read_header(file: BufferedReader, path: Path, limits: Limits) -> SafetensorsHeader:

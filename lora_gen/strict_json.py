@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lora_gen.errors import AdapterConfigError, LoraGenError
+from lora_gen.errors import AdapterConfigError, LoraGenError, UnsafeFileError
 from lora_gen.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["DEFAULT_LIMITS", "Limits", "parse_json", "printable", "read_json"]
+__all__ = ["DEFAULT_LIMITS", "Limits", "open_regular", "parse_json", "printable", "read_json"]
 
 
 class _RefusedJsonError(ValueError):
@@ -107,6 +110,21 @@ def _short(cause: ValueError) -> str:
     return str(cause).splitlines()[0][:100] if str(cause) else type(cause).__name__
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """A file opened to read bytes, and never what blocks or never ends: a pipe, a device.
+
+    Raises:
+        UnsafeFileError: It is no regular file.
+        OSError: It cannot be opened.
+    """
+    # Without O_NONBLOCK, opening a named pipe waits for somebody to write to it.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UnsafeFileError(f"`{path.name}` is not a regular file. Pass a file.")
+    return file
+
+
 def read_json(
     path: Path,
     *,
@@ -117,10 +135,11 @@ def read_json(
 
     Raises:
         LoraGenError: (as `error`) The file is missing, larger than `limits.json_bytes`, or refused.
+        UnsafeFileError: It is no regular file.
     """
     subject = f"`{path.name}`"
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(limits.json_bytes + 1)
     except OSError as cause:
         raise error(f"{subject} cannot be read in `{path.parent}` ({cause.strerror}).") from cause

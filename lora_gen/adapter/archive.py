@@ -29,7 +29,7 @@ from lora_gen.errors import (
     UnsafeFileError,
 )
 from lora_gen.limits import DEFAULT_LIMITS, Limits
-from lora_gen.strict_json import printable
+from lora_gen.strict_json import open_regular, printable
 
 READ_NAMES = (CONFIG_NAME, WEIGHTS_NAME, DIFFUSERS_NAME, "README.md")
 """All that is ever unpacked; a model card beside the weights is text to show."""
@@ -83,7 +83,7 @@ def read_archive(path: Path, into: Path, *, limits: Limits = DEFAULT_LIMITS) -> 
         ArchiveError: It is no sound zip file, a name leaves the archive, is listed twice or is a
             link, or there is not exactly one adapter.
         AdapterLimitError: It has too many members or bytes, unpacks to too much, or nests archives.
-        UnsafeFileError: Its weights are a pickle.
+        UnsafeFileError: Its weights are a pickle, or it is no regular file.
         OutputPathError: `into` exists and is not an empty folder.
         StorageError: The disk refused; nothing is left.
     """
@@ -106,13 +106,11 @@ def read_archive(path: Path, into: Path, *, limits: Limits = DEFAULT_LIMITS) -> 
 
 def _open(path: Path) -> BufferedReader:
     try:
-        if stat.S_ISREG(path.stat().st_mode):
-            return path.open("rb")
+        return open_regular(path)
     except OSError as cause:
         raise ArchiveError(
             f"`{path.name}` cannot be read ({cause.strerror}). Pass a zip file."
         ) from cause
-    raise ArchiveError(f"`{path.name}` is not a regular file. Pass a zip file.")
 
 
 def _choose(

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from lora_gen.errors import AdapterMismatchError, BaseModelError
+from lora_gen.strict_json import printable
 
 ModuleType = Literal["linear", "conv1d", "conv2d"]
 BaseKind = Literal["transformers", "diffusers"]
@@ -230,8 +231,8 @@ def resolve_base(id: str, *, revision: str | None = None, local_files_only: bool
                 f"The embedded base `{id}` is missing from `{folder}`. Install lora_gen again."
             )
         return folder
-    local = Path(id).expanduser()
-    if local.is_dir():
+    local = local_folder(id)
+    if local is not None:
         return local
     require_hub_id(id)
     from huggingface_hub import snapshot_download
@@ -247,6 +248,15 @@ def resolve_base(id: str, *, revision: str | None = None, local_files_only: bool
         raise unavailable_base(id) from error
 
 
+def local_folder(name: str) -> Path | None:
+    """The folder that `name` means on this machine, if there is one."""
+    try:
+        path = Path(name).expanduser()
+        return path if name and path.is_dir() else None
+    except (OSError, RuntimeError):  # too long a name; the home of an unknown user
+        return None
+
+
 def require_hub_id(id: str) -> None:
     """Check that `id` can be a hub id.
 
@@ -255,7 +265,7 @@ def require_hub_id(id: str) -> None:
     """
     if len(id) > 96 or not _HUB_ID.fullmatch(id):
         raise BaseModelError(
-            f"`{id[:96]}` is neither an existing folder nor a hub id like `owner/name`; "
+            f"{printable(id, 96)} is neither an existing folder nor a hub id like `owner/name`; "
             f"embedded bases are {', '.join(f'`{name}`' for name in EMBEDDED_BASES)}."
         )
 

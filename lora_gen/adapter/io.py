@@ -13,7 +13,7 @@ from lora_gen.adapter.peft_config import CONFIG_NAME, WEIGHTS_NAME
 from lora_gen.adapter.peft_format import read_peft, write_peft
 from lora_gen.errors import AdapterFormatError, AdapterMismatchError, UnsafeFileError
 from lora_gen.safetensors_header import read_safetensors_header
-from lora_gen.strict_json import DEFAULT_LIMITS, Limits
+from lora_gen.strict_json import DEFAULT_LIMITS, Limits, printable
 
 AdapterFormat = Literal["peft", "diffusers", "kohya"]
 
@@ -113,9 +113,9 @@ def recognize(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[AdapterForma
         AdapterMismatchError: A folder has two candidates.
         UnsafeFileError: There are only pickles.
     """
-    if not path.exists():
+    if not _exists(path):
         raise AdapterFormatError(
-            f"`{path}` does not exist. Pass an adapter folder or a .safetensors file."
+            f"{printable(str(path))} does not exist. Pass an adapter folder or a .safetensors file."
         )
     if path.is_dir():
         if (path / CONFIG_NAME).exists() or (path / WEIGHTS_NAME).exists():
@@ -128,6 +128,15 @@ def recognize(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[AdapterForma
     if path.name == WEIGHTS_NAME and (path.parent / CONFIG_NAME).exists():
         return "peft", path.parent
     return _recognize_file(path, limits), path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # too long a name, or a folder that may not be entered
+        raise AdapterFormatError(
+            f"{printable(str(path))} cannot be read ({error.strerror}). Pass another path."
+        ) from error
 
 
 def _recognize_folder(folder: Path, limits: Limits) -> tuple[AdapterFormat, Path]:

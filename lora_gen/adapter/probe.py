@@ -7,6 +7,7 @@ from pathlib import Path
 from lora_gen.adapter.base_model import (
     EMBEDDED_BASES,
     BaseModelSpec,
+    local_folder,
     require_hub_id,
     resolve_base,
     unavailable_base,
@@ -51,12 +52,10 @@ def probe_base(
 
 def _config_folder(source: str, revision: str | None) -> Path:
     """A folder with the configs of a base; for a hub id only those are fetched."""
-    try:
-        if Path(source).expanduser().is_dir():
-            return Path(source).expanduser()
-        require_hub_id(source)
-    except OSError as error:
-        raise unavailable_base(source[:96]) from error
+    local = local_folder(source)
+    if local is not None:
+        return local
+    require_hub_id(source)
     if source in EMBEDDED_BASES:
         return resolve_base(source)
     from huggingface_hub import snapshot_download

@@ -29,13 +29,14 @@ def apply(
     """
     quiet_libraries()
     from lora_gen.adapter.io import load_adapter
+    from lora_gen.adapter.named_base import resolve_named_base
     from lora_gen.cli.answers import Answerer
 
     loaded = load_adapter(adapter)
-    name = base or loaded.base
-    if name is None:
+    if base is None and loaded.base is None:
         raise BaseModelError(f"`{adapter}` does not name its base. Pass it with `--base`.")
-    answers = Answerer(name, inputs).answers(loaded)
+    folder = base or str(resolve_named_base(loaded.base or ""))
+    answers = Answerer(folder, inputs).answers(loaded)
     if json_output:
         print_json(answers)
     else:

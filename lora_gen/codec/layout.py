@@ -68,9 +68,9 @@ class TokenLayout:
             LayoutMismatchError: `rank` is not between 1 and 512.
             BaseModelError: `targets` selects nothing in the base.
         """
-        if not 1 <= rank <= 512:
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= 512:
             raise LayoutMismatchError(
-                f"`rank` must be between 1 and 512, but is {rank}. Pass a rank such as 4."
+                f"`rank` must be between 1 and 512, but is {rank!r:.80}. Pass a rank such as 4."
             )
         names = select_targets(spec, targets)
         depths = layer_depths(names)

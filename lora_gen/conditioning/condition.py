@@ -91,17 +91,35 @@ def encode_examples(rows: Sequence[Sequence[tuple[str, str]]]) -> Tensor:
     Raises:
         ConditionError: A row has too many pairs, or a pair is empty or too long.
     """
-    return _pack([[_to_bytes(f"{a}\t{b}", "examples") for a, b in row] for row in rows], "examples")
+    _require_lists(rows, "examples")
+    return _pack([[_pair_bytes(pair) for pair in row] for row in rows], "examples")
 
 
 def _require_lists(rows: Sequence[object], part: str) -> None:
-    if any(isinstance(row, str) for row in rows):
+    for row in rows:
+        if isinstance(row, str):
+            raise ConditionError(
+                f"`{part}` is one string, but must be a list of strings. Wrap it in a list."
+            )
+        if not isinstance(row, Sequence):
+            raise ConditionError(f"`{part}` is a {type(row).__name__}, but must be a list.")
+
+
+def _pair_bytes(pair: object) -> bytes:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ConditionError(
-            f"`{part}` is one string, but must be a list of strings. Wrap it in a list."
+            f"`examples` holds {pair!r:.40}, but must hold pairs of input and output."
         )
+    if not all(isinstance(text, str) for text in pair):
+        raise ConditionError("`examples` holds a pair of other things than two strings.")
+    return _to_bytes(f"{pair[0]}\t{pair[1]}", "examples")
 
 
-def _to_bytes(text: str, part: str) -> bytes:
+def _to_bytes(text: object, part: str) -> bytes:
+    if not isinstance(text, str):
+        raise ConditionError(
+            f"`{part}` holds a {type(text).__name__}, but must hold strings. Convert it first."
+        )
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
