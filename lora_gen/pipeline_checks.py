@@ -48,8 +48,11 @@ def require_options(num_adapters: object, steps: object, guidance: object) -> No
             raise GeneratorError(
                 f"`{name}` must be a whole number between 1 and {high}, but is {value!r:.80}."
             )
-    is_number = isinstance(guidance, int | float) and not isinstance(guidance, bool)
-    if not is_number or not 0 <= guidance <= 100:
+    if (
+        isinstance(guidance, bool)
+        or not isinstance(guidance, int | float)
+        or not 0 <= guidance <= 100
+    ):
         raise GeneratorError(
             f"`guidance_scale` must be between 0 and 100, but is {guidance!r:.80}."
         )

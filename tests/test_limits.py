@@ -48,3 +48,10 @@ def test_operator_sets_the_default_by_the_environment(tmp_path):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "4\n"
+
+
+def test_documented_limits_are_the_table():
+    lines = (ROOT / "docs" / "limits.md").read_text("utf-8").splitlines()
+    rows = [line.split("|")[1:3] for line in lines if line.startswith("| `")]
+    documented = {name.strip(" `"): value.strip() for name, value in rows}
+    assert documented == {name: str(value) for name, value in asdict(Limits()).items()}

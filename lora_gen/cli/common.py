@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from lora_gen.adapter.versions import require_safe_versions
 from lora_gen.errors import LoraGenError, OutputPathError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def handled(verb: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            require_safe_versions()
             return verb(*args, **kwargs)
         except LoraGenError as error:
             fail(error, as_json=bool(kwargs.get("json_output")))
