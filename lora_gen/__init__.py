@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from lora_gen.conditioning.condition import Condition
     from lora_gen.errors import LoraGenError
     from lora_gen.pipeline import LoraGenPipeline
+    from lora_gen.retrieval.predict import score_adapter
+    from lora_gen.retrieval.search import AdapterIndex
     from lora_gen.zoo.store import Zoo
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Adapter",
+    "AdapterIndex",
     "BaseModelSpec",
     "Condition",
     "LoraGenError",
@@ -42,10 +45,12 @@ __all__ = [
     "load_adapter",
     "resolve_base",
     "save_adapter",
+    "score_adapter",
 ]
 
 _HOMES = {
     "Adapter": "lora_gen.adapter.adapter",
+    "AdapterIndex": "lora_gen.retrieval.search",
     "BaseModelSpec": "lora_gen.adapter.base_model",
     "Condition": "lora_gen.conditioning.condition",
     "LoraGenError": "lora_gen.errors",
@@ -56,6 +61,7 @@ _HOMES = {
     "load_adapter": "lora_gen.adapter.io",
     "resolve_base": "lora_gen.adapter.base_model",
     "save_adapter": "lora_gen.adapter.io",
+    "score_adapter": "lora_gen.retrieval.predict",
 }
 
 

@@ -59,6 +59,7 @@ DOORS = {
         "lora_gen/conditioning/text.py",
         "lora_gen/evaluation/",
         "lora_gen/pipeline.py",
+        "lora_gen/retrieval/anchors.py",
         "recipes/",
         "training/",
     ),
@@ -71,7 +72,7 @@ DOORS = {
     ),
     # Both formats are written and read without PEFT; fine-tuning, tests and users load with it.
     "peft": ("lora_gen/evaluation/refine.py",),
-    "matplotlib": ("lora_gen/evaluation/figures.py", "recipes/"),
+    "matplotlib": ("lora_gen/evaluation/figures.py", "lora_gen/retrieval/map.py", "recipes/"),
     "pickle": (),
     "sentence_transformers": (),
     "training": ("training/", "recipes/"),
@@ -110,6 +111,7 @@ LONG_FUNCTIONS = {
 
 PUBLIC = [
     "Adapter",
+    "AdapterIndex",
     "BaseModelSpec",
     "Condition",
     "LoraGenError",
@@ -120,12 +122,13 @@ PUBLIC = [
     "load_adapter",
     "resolve_base",
     "save_adapter",
+    "score_adapter",
 ]
 
 VERBS = {
     "lora-gen": [
         *("apply", "audit", "convert", "doctor", "evaluate", "generate", "inspect"),
-        *("refine", "score", "search", "similar", "zoo"),
+        *("map", "refine", "score", "search", "similar", "zoo"),
     ],
     "lora-gen zoo": [
         *("add", "block", "duplicates", "forget", "list"),

@@ -14,6 +14,7 @@ from lora_gen.cli.doctor import doctor
 from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
+from lora_gen.cli.map import zoo_map
 from lora_gen.cli.refine import refine
 from lora_gen.cli.score import score
 from lora_gen.cli.search import search, similar
@@ -31,6 +32,7 @@ VERBS = (
 )
 for verb in VERBS:
     app.command(verb.__name__)(handled(verb))
+app.command("map")(handled(zoo_map))
 app.add_typer(zoo_app, name="zoo")
 
 

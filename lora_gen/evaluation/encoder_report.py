@@ -104,7 +104,7 @@ def designs(corpus: Corpus) -> dict[str, Tensor]:
     side_BNS = corpus.side.view(count, -1, corpus.side.shape[1])
     scale_BN = corpus.scale.view(count, -1)
     spread_BF = side_BNS[:, :, :NUM_SHAPE_FEATURES].flatten(1)
-    sketch_BF = corpus.sketches[:, : linear**2].view(count, -1).float()
+    sketch_BF = corpus.sketches[:, : linear**2].reshape(count, -1).float()
     return {
         "norms": scale_BN / scale_BN.std(),
         "norms and spectra": torch.cat([scale_BN / scale_BN.std(), spread_BF], 1),

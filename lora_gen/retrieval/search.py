@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,8 @@ from lora_gen.files import atomic_write_json
 from lora_gen.retrieval.errors import IndexDamagedError
 from lora_gen.retrieval.features import module_features
 from lora_gen.retrieval.index import LanceTable, drop_tables, has_lancedb
-from lora_gen.retrieval.table import Column, Filters, MemoryTable
+from lora_gen.retrieval.orders import close_pairs, fused
+from lora_gen.retrieval.table import Column, Filters, Matrix, MemoryTable
 from lora_gen.retrieval.vectors import Vector, Vectorizer, signature_of, to_vector
 from lora_gen.zoo.lock import WriterLock
 from lora_gen.zoo.store import Zoo
@@ -36,8 +37,6 @@ _BATCH = 128
 _SIGNATURE_MARGIN = 0.2
 """Signatures miss a cosine by 0.05 on average; four times that."""
 _FUSED_DEPTH = 100
-_RANK_OFFSET = 60
-"""Of reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009)."""
 _NO_FILTERS = Filters()
 
 
@@ -134,7 +133,7 @@ class AdapterIndex:
             column: self._nearest(column, vector, max(top, _FUSED_DEPTH), filters)
             for column, vector in vectors.items()
         }
-        scores = dict(found[columns[0]]) if len(columns) == 1 else _fused(list(found.values()))
+        scores = dict(found[columns[0]]) if len(columns) == 1 else fused(list(found.values()))
         parts = {column: dict(hits) for column, hits in found.items()}
         return self._hits(scores, parts, top)
 
@@ -172,21 +171,31 @@ class AdapterIndex:
 
         Signatures with a margin for their noise choose the candidates, the factors decide.
         """
-        parts = [self._memory.vectors("signature")]
-        if self._table is not None:
-            parts.append(self._table.vectors("signature"))
-        live = set(self.zoo.ids())
-        ids = [entry_id for found, _ in parts for entry_id in found]
-        matrix = np.concatenate([m for _, m in parts if len(m)]) if ids else np.zeros((0, 1))
+        ids, matrix = self.vectors("signature")
         exact = []
-        for i, j in _close_pairs(matrix, threshold - _SIGNATURE_MARGIN):
+        for i, j in close_pairs(matrix, threshold - _SIGNATURE_MARGIN):
             left, right = sorted((ids[i], ids[j]))
-            if not {left, right} <= live:
-                continue
             cosine = self._cosine(self.zoo.load(left), right)
             if cosine is not None and cosine >= threshold:
                 exact.append((left, right, cosine))
         return sorted(exact, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+    def vectors(self, column: Column) -> tuple[list[str], Matrix]:
+        """Ids and vectors of all entries that have such a vector.
+
+        Raises:
+            MissingDependencyError: `weights` without a trained encoder.
+        """
+        if column == "weights":
+            self.vectorizer.require_encoder()
+        parts = [self._memory.vectors(column)]
+        if self._table is not None:
+            parts.append(self._table.vectors(column))
+        live = set(self.zoo.ids())
+        rows = [(i, v) for ids, vectors in parts for i, v in zip(ids, vectors, strict=True)]
+        rows = [(entry_id, vector) for entry_id, vector in rows if entry_id in live]
+        stacked = np.stack([v for _, v in rows]) if rows else np.zeros((0, 0), np.float32)
+        return [entry_id for entry_id, _ in rows], stacked
 
     def close(self) -> None:
         """Close the zoo. Safe to call twice."""
@@ -310,24 +319,6 @@ def default_folder(zoo: Path) -> Path:
     cache = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "lora_gen"
     digest = hashlib.blake2b(str(zoo.resolve()).encode(), digest_size=8).hexdigest()
     return cache.expanduser() / "index" / digest
-
-
-def _fused(lists: Sequence[list[tuple[str, float]]]) -> dict[str, float]:
-    """Reciprocal rank fusion of several orders."""
-    scores: dict[str, float] = {}
-    for hits in lists:
-        for rank, (entry_id, _) in enumerate(hits, start=1):
-            scores[entry_id] = scores.get(entry_id, 0.0) + 1 / (_RANK_OFFSET + rank)
-    return scores
-
-
-def _close_pairs(matrix: np.ndarray[Any, Any], threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs of rows i < j with an inner product of at least `threshold`."""
-    for start in range(0, len(matrix), 1024):
-        scores = matrix[start : start + 1024] @ matrix[start:].T
-        for i, j in np.argwhere(scores >= threshold):
-            if i < j:
-                yield int(start + i), int(start + j)
 
 
 def _digest(ids: Sequence[str]) -> str:

@@ -61,6 +61,7 @@ def recipe(zoo: Path, **changes: Any) -> Recipe:
                 "zoo": str(zoo),
                 "cache": str(zoo.parent / "cache"),
                 "calibration_share": 0.3,
+                "coverage": 0.6,
                 "corpus": {"sketch": 4, "wordings": 2},
                 "model": {"token_dim": 16, "hidden_dim": 16, "embed_dim": 16, "dropout": 0.0},
                 "objective": {"content_noise": 0.0, "module_dropout": 0.1},
