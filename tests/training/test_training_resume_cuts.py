@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor
 from training_factories import losses, register_toy, toy_recipe, train_toy, weight_hashes
 
-from lora_gen.errors import CheckpointError
+from lora_gen.errors import CheckpointError, LockedError, StorageError
 from lora_gen.files import atomic_write_json, sha256_file
 from training.checkpoint import find_checkpoint
+from training.lock import held
 from training.loop import train
 from training.toy_task import ToyTask
 
@@ -144,3 +146,27 @@ def test_resume_does_not_trust_the_pointer_file(tmp_path: Path, content: bytes) 
     assert train_toy(tmp_path) == 12
     assert (tmp_path / "LATEST").read_text() == "checkpoint-12\n"
     _assert_equal(tmp_path, tmp_path.parent / f"{tmp_path.name}-straight")
+
+
+def test_train_folder_is_held_where_the_name_of_the_holder_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with (
+        held(tmp_path / "run"),
+        pytest.raises(LockedError, match="is in use by process unknown"),
+        held(tmp_path / "run"),
+    ):
+        raise AssertionError("held twice")
+    with held(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").exists()
+
+
+def test_train_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    sentence = r"file/run` cannot be written \(.*\)\. Name another `output_dir`\."
+    with pytest.raises(StorageError, match=sentence), held(tmp_path / "file" / "run"):
+        raise AssertionError("a file became a folder")

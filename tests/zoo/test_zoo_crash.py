@@ -122,6 +122,16 @@ def test_zoo_is_untouched_when_the_disk_refuses_any_step(tmp_path):
             assert zoo.add(zoo_adapter(7), zoo_info("new")).id in zoo.ids()
 
 
+def test_full_disk_keeps_nobody_from_removing(tmp_path, monkeypatch):
+    ids = fill_zoo(tmp_path / "zoo", 2)
+    for name in ("pwrite", "ftruncate"):  # the holder's name does not fit on the disk either
+        monkeypatch.setattr(os, name, lambda *arguments: refuse())
+    with Zoo.open(tmp_path / "zoo") as zoo:
+        zoo.remove(ids[0])
+    with Zoo.open(tmp_path / "zoo") as zoo:
+        assert zoo.ids() == [ids[1]]
+
+
 def refuse():
     raise OSError(errno.ENOSPC, "No space left on device")
 
