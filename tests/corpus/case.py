@@ -11,6 +11,7 @@ ADAPTER = ("load", "inspect", "doctor", "convert", "apply", "zoo_add", "archive_
 ARCHIVE = ("archive",)
 REQUEST = ("request",)
 BASE_NAME = ("base_name",)
+STORE = ("zoo_read",)
 OK = "OK"
 
 Build = Callable[[Path], Any]

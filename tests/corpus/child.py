@@ -15,6 +15,7 @@ from pathlib import Path
 import tests.corpus.archives
 import tests.corpus.configs
 import tests.corpus.requests
+import tests.corpus.stores
 import tests.corpus.weights  # noqa: F401
 from tests.corpus.case import CASES
 from tests.corpus.guard import address_space

@@ -102,6 +102,14 @@ class Entrances:
     def _zoo_add(self, path: Path, base: BaseModelSpec | None) -> Answer:
         return self._run("zoo", "add", str(self.zoo), str(path), "--task", "x", "--json")
 
+    def _zoo_read(self, folder: Path, base: BaseModelSpec | None) -> Answer:
+        from lora_gen.zoo.store import Zoo
+
+        with Zoo.open(folder, read_only=True) as zoo:
+            for entry in zoo.entries():
+                zoo.load(entry.id)
+        return Answer(OK)
+
     def _run(self, *arguments: str) -> Answer:
         from typer.testing import CliRunner
 

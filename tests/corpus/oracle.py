@@ -32,6 +32,7 @@ GOOD_ENTRANCE = {
     "base_name": "load",
     "request": "request",
     "apply": "load",
+    "zoo_read": "load",
 }
 _HASHED_BYTES = 5_000_000
 
