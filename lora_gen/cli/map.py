@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from lora_gen.cli.common import console, print_json, printable, quiet_libraries
 from lora_gen.cli.options import Json
 from lora_gen.cli.search import Encoder, IndexFolder, ZooFolder, open_index
 from lora_gen.errors import ConfigError
-
-if TYPE_CHECKING:
-    from lora_gen.retrieval.table import Column
 
 
 class MapBy(StrEnum):
@@ -53,7 +50,7 @@ def zoo_map(
     quiet_libraries()
     others = {folder.name: load_adapter(folder) for folder in adapter or ()}
     with open_index(zoo, encoder=encoder, folder=index) as opened:
-        found = map_zoo(opened, column=cast("Column", by.value), others=others)
+        found = map_zoo(opened, column=by.value, others=others)
     if out is not None:
         draw_map(found, out)
     if json_output:

@@ -77,7 +77,6 @@ def module_features(adapter: Adapter, frames: Frames | None = None) -> AdapterFe
     Raises:
         AdapterValueError: It has no modules, no effect, or values that are not finite.
     """
-    require_finite(adapter)
     frames = frames or HashedFrames()
     pairs = unfused(adapter).pairs
     names = tuple(pairs)
@@ -88,7 +87,11 @@ def module_features(adapter: Adapter, frames: Frames | None = None) -> AdapterFe
         left_OP = frames.of(chosen[0], "out", pairs[chosen[0]].out_features)[1]
         right_IP = frames.of(chosen[0], "in", pairs[chosen[0]].in_features)[1]
         b_MOR, a_MRI = _stacked([pairs[name] for name in chosen])
-        found = _views(b_MOR, a_MRI, left_OP, right_IP)
+        gram_a_MRR, gram_b_MRR = a_MRI @ a_MRI.mT, b_MOR.mT @ b_MOR
+        if not bool(torch.isfinite(gram_a_MRR.sum() + gram_b_MRR.sum())):
+            require_finite(adapter)  # any bad value reaches its Gram; this names the tensor
+        grams = (gram_a_MRR, gram_b_MRR)
+        found = _views(*grams, left_OP.mT @ b_MOR, a_MRI @ right_IP)
         for i, name in enumerate(chosen):
             parts[name] = {key: value[i] for key, value in found.items()}
     stacked = {key: torch.stack([parts[name][key] for name in names]) for key in parts[names[0]]}
@@ -157,21 +160,24 @@ def _groups(pairs: Mapping[str, LoraPair], frames: Frames) -> Iterator[list[str]
 
 def _stacked(pairs: Sequence[LoraPair]) -> tuple[Tensor, Tensor]:
     """B (M, out, R) with scaling folded in, and A (M, R, in), float64."""
-    a_MRI = torch.stack([pair.matrices()[0].detach().double() for pair in pairs])
-    b_MOR = torch.stack([pair.matrices()[1].detach().double() * pair.scaling for pair in pairs])
+    a_MRI = torch.stack([pair.matrices()[0].detach() for pair in pairs]).double()
+    b_MOR = torch.stack([pair.matrices()[1].detach() for pair in pairs]).double()
+    scaling_M = torch.tensor([pair.scaling for pair in pairs], dtype=torch.float64)
+    if not bool((scaling_M == 1).all()):
+        b_MOR = b_MOR * scaling_M[:, None, None]
     return b_MOR, a_MRI
 
 
-def _views(b_MOR: Tensor, a_MRI: Tensor, left_OP: Tensor, right_IP: Tensor) -> dict[str, Tensor]:
-    """All views of a stack of modules, each (M, …).
+def _views(
+    gram_a_MRR: Tensor, gram_b_MRR: Tensor, left_MPR: Tensor, right_MRP: Tensor
+) -> dict[str, Tensor]:
+    """All views of a stack of modules, each (M, …), from Grams and sketches P^T B and A Q.
 
     With dW = B A, the Grams G_B = B^T B = L L^T and G_A = A A^T, and M = L^T G_A L, whose
     eigenvalues are the squared singular values of dW: for a spectral function f of dW^T dW,
     dW f(dW^T dW) = f(0) B A + B G_A L psi(M) L^T A with psi(x) = (f(x) - f(0)) / x. No factor is
     ever inverted, so rank deficiency and equal singular values do no harm.
     """
-    gram_a_MRR, gram_b_MRR = a_MRI @ a_MRI.mT, b_MOR.mT @ b_MOR
-    left_MPR, right_MRP = left_OP.mT @ b_MOR, a_MRI @ right_IP
     values_MR, vectors_MRR = torch.linalg.eigh(gram_b_MRR)
     root_MRR = vectors_MRR * values_MR.clamp_min(0).sqrt()[:, None]
     core_MRR = root_MRR.mT @ gram_a_MRR @ root_MRR

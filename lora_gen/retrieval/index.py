@@ -140,7 +140,7 @@ def _quoted(text: str) -> str:
 
 
 def _to_arrow(rows: Sequence[VectorRow]) -> Any:
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     columns: dict[str, Any] = {
         name: [getattr(row, name) for row in rows]

@@ -134,7 +134,7 @@ class AdapterIndex:
             for column, vector in vectors.items()
         }
         scores = dict(found[columns[0]]) if len(columns) == 1 else fused(list(found.values()))
-        parts = {column: dict(hits) for column, hits in found.items()}
+        parts: dict[str, dict[str, float]] = {name: dict(hits) for name, hits in found.items()}
         return self._hits(scores, parts, top)
 
     def similar(

@@ -166,7 +166,8 @@ def signature(features: AdapterFeatures) -> Vector:
 
 def to_vector(x_E: Tensor) -> Vector:
     """The tensor as a float32 array."""
-    return np.ascontiguousarray(x_E.detach().float().cpu().numpy())
+    found: Vector = np.ascontiguousarray(x_E.detach().float().cpu().numpy())
+    return found
 
 
 @lru_cache(maxsize=512)

@@ -158,7 +158,7 @@ def test_sketches_are_those_of_the_dense_delta_weight() -> None:
             expected = (left.mT @ dense @ right).flatten()
             torch.testing.assert_close(sketch, expected / expected.norm())
         gram = left.mT @ delta @ delta.mT @ left
-        expected_gram = float(left.mT.new_tensor(gram.diagonal()[0] / gram.norm()))
+        expected_gram = float(gram[0, 0] / gram.norm())
         assert float(found.rows[i, 0]) == pytest.approx(expected_gram)
 
 
@@ -175,3 +175,11 @@ def test_adapter_without_effect_is_refused() -> None:
         features(Adapter(pairs={"x": pair}))
     with pytest.raises(AdapterValueError, match="has no modules"):
         features(Adapter(pairs={}))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_value_that_is_not_finite_is_named(value: float) -> None:
+    adapter = small_adapter(1)
+    adapter.pairs["block.1.proj"].lora_a[0, 0] = value
+    with pytest.raises(AdapterValueError, match=r"`block\.1\.proj\.lora_A` has 1 values"):
+        features(adapter)

@@ -1,7 +1,7 @@
 import shutil
 
 import pytest
-from retrieval_factories import TEXTS, in_another_gauge, open_bag, searchable_zoo
+from retrieval_factories import TEXTS, WithOracle, in_another_gauge, open_bag, searchable_zoo
 from zoo_factories import zoo_adapter, zoo_info
 
 from lora_gen.errors import MissingDependencyError
@@ -130,3 +130,36 @@ def test_unreadable_adapter_is_left_out_and_counted(tmp_path, ids, table_kind):
         shutil.rmtree(zoo.folders.path_of(ids[1]))
     with open_bag(tmp_path) as index:
         assert set(found_ids(index, TEXTS[1])) == {ids[0], ids[2], ids[3]}
+
+
+def test_weights_are_found_with_every_name_and_description_removed(tmp_path, table_kind):
+    items = [(zoo_adapter(i, rank=i + 1), zoo_info(f"x{i}", descriptions=())) for i in range(4)]
+    with Zoo.open(tmp_path / "zoo", create=True) as zoo:
+        bare = [entry.id for entry in zoo.add_many(items, dtype="float32")]
+    with open_bag(tmp_path, WithOracle) as index:
+        for entry_id, text in zip(bare, TEXTS, strict=True):
+            assert found_ids(index, text, top=1, by="weights") == [entry_id]
+            assert found_ids(index, text, top=1, by="both") == [entry_id]
+            assert found_ids(index, text, top=1, by="text") == []
+
+
+def test_hits_of_both_tell_their_parts(tmp_path, ids, table_kind):
+    with open_bag(tmp_path, WithOracle) as index:
+        (hit,) = index.search(TEXTS[1], top=1, by="both")
+    assert hit.entry.id == ids[1]
+    assert hit.parts == pytest.approx({"text": 1.0, "weights": 1.0}, abs=1e-5)
+
+
+def test_similar_in_effect_follows_the_encoder(tmp_path, ids, table_kind):
+    with open_bag(tmp_path, WithOracle) as index:
+        hits = index.similar_in_effect(in_another_gauge(zoo_adapter(3, rank=4)), top=2)
+    assert hits[0].entry.id == ids[3]
+    assert hits[0].score == pytest.approx(1.0, abs=1e-5)
+
+
+def test_another_encoder_makes_the_index_again(tmp_path, ids):
+    pytest.importorskip("lancedb", reason="the extra `search` is not installed")
+    open_bag(tmp_path).close()
+    with open_bag(tmp_path, WithOracle) as index:
+        assert index.repairs == ("the index took in 4 adapters and let go 0",)
+    assert len(list((tmp_path / "index").glob("*.lance"))) == 1
