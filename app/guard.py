@@ -38,6 +38,11 @@ class Waiting:
 
     total: int
     mine: int
+    """Requests of the same session in the same line that wait or run."""
+
+    allowed: int = 2
+    """How many of them there may be."""
+
     seconds: float
     """Until there is room again, as estimated."""
 
@@ -49,9 +54,6 @@ class GuardConfig:
     hosts: tuple[str, ...]
     requests_per_minute: int = 600
     max_queue: int = 32
-    max_in_flight: int = 2
-    """Requests of one session that may wait or run."""
-
     embed: bool = False
     """Whether any page may show the app in a frame."""
 
@@ -67,7 +69,9 @@ class _Bucket:
 class Guard:
     """ASGI middleware: refuses early, in a sentence, and adds the security headers."""
 
-    def __init__(self, app: App, *, config: GuardConfig, waiting: Callable[[str], Waiting]) -> None:
+    def __init__(
+        self, app: App, *, config: GuardConfig, waiting: Callable[[str, int | str], Waiting]
+    ) -> None:
         self._app = app
         self._config = config
         self._waiting = waiting
@@ -98,7 +102,8 @@ class Guard:
         limit = MAX_UPLOAD if scope["path"] == UPLOAD else MAX_BODY
         if scope["method"] == "POST" and scope["path"].startswith((JOIN, CALL)):
             body = await _read(receive, limit)
-            busy = (413, _too_large(limit)) if body is None else self._busy(body)
+            path = scope["path"]
+            busy = (413, _too_large(limit)) if body is None else self._busy(body, path)
             if busy is not None:
                 await _refuse(send, *busy)
                 return
@@ -142,17 +147,21 @@ class Guard:
         bucket.tokens -= 1
         return None
 
-    def _busy(self, body: bytes) -> tuple[int, str] | None:
+    def _busy(self, body: bytes, path: str) -> tuple[int, str] | None:
         try:
-            session = json.loads(body).get("session_hash")
+            asked = json.loads(body)
+            session, target = asked.get("session_hash"), asked.get("fn_index")
         except (ValueError, RecursionError, AttributeError):
             return 400, "The request is not a JSON object."
         if not isinstance(session, str) or not 8 <= len(session) <= 128:
             return 400, "`session_hash` must be a text of 8 to 128 characters."
-        waiting = self._waiting(session)
-        if waiting.mine >= self._config.max_in_flight:
-            number = self._config.max_in_flight
-            return 429, f"{number} of your requests are running. Wait for one, or cancel it."
+        if path.startswith(CALL):
+            target = path.removeprefix(CALL).strip("/")
+        waiting = self._waiting(session, target if isinstance(target, int | str) else "")
+        if waiting.mine >= waiting.allowed:
+            return 429, (
+                f"{waiting.mine} of your requests are running. Wait for one, or cancel it."
+            )
         if waiting.total >= self._config.max_queue:
             return 503, f"The app is busy. Try again in {max(1, round(waiting.seconds))} s."
         return None

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 16
 MAX_SESSIONS = 200
+MAX_HEAVY, MAX_LIGHT = 2, 8
+"""Requests of one session that may wait or run: those that use a model, and all others."""
+
+LIGHT_LINE = "light"
 SECONDS_A_REQUEST = 0.5
 """Until one has been measured."""
 
@@ -76,16 +81,29 @@ def start(config: AppConfig, *, warm: bool = True) -> Running:
     return Running(url=url, page=page, work=work, service=service, sessions=sessions)
 
 
-def waiting(page: gr.Blocks, session: str) -> Waiting:
-    """How many requests wait or run, of all and of one session."""
+def waiting(page: gr.Blocks, session: str, target: int | str) -> Waiting:
+    """How many requests wait or run, of all, and of one session in the line of `target`.
+
+    Args:
+        page: The served page.
+        session: Whose requests count as its own.
+        target: Number of the function that is asked for, or the name of its endpoint.
+    """
     queue = page._queue
     lines = queue.event_queue_per_concurrency_id.values()
     queued = [event for line in lines for event in line.queue]
     running = [event for job in queue.active_jobs if job for event in job]
-    mine = sum(event.session_hash == session for event in (*queued, *running))
+    line = next(
+        (fn.concurrency_id for fn in page.fns.values() if target in (fn._id, fn.api_name)), None
+    )
+    mine = sum(
+        event.session_hash == session and event.concurrency_id == line
+        for event in (*queued, *running)
+    )
     times = [spent.avg_time for spent in queue.process_time_per_fn.values()]
     seconds = max(times, default=SECONDS_A_REQUEST) * (len(queued) + 1)
-    return Waiting(total=len(queued), mine=mine, seconds=seconds)
+    allowed = MAX_LIGHT if line == LIGHT_LINE else MAX_HEAVY
+    return Waiting(total=len(queued), mine=mine, allowed=allowed, seconds=seconds)
 
 
 def _options(config: AppConfig, page: gr.Blocks) -> dict[str, Any]:
@@ -125,9 +143,7 @@ def _options(config: AppConfig, page: gr.Blocks) -> dict[str, Any]:
         "theme": theme(),
         "css_paths": [STYLE],
         "app_kwargs": {
-            "middleware": [
-                Middleware(Guard, config=guard, waiting=lambda session: waiting(page, session))
-            ],
+            "middleware": [Middleware(Guard, config=guard, waiting=partial(waiting, page))],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,

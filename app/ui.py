@@ -36,6 +36,8 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",
         button_primary_text_color="white",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",
         block_title_text_color="*body_text_color",
@@ -56,7 +58,7 @@ def build(parts: Parts) -> gr.Blocks:
         title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, CLEAN_OLDER)
     ) as page:
         gr.Markdown(HEADER, elem_id="header")
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Generate", id="generate"):
                 GenerateTab(parts)
             with gr.Tab("Try", id="try") as try_tab:

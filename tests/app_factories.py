@@ -47,4 +47,5 @@ def peft_answer(folder: Path, text: str) -> str:
     ids = tokenizer(question, return_tensors="pt", add_special_tokens=False)
     made = model.generate(**ids, max_new_tokens=64, do_sample=False)
     answer = made[0, ids["input_ids"].shape[1] :]
-    return str(tokenizer.decode(answer, skip_special_tokens=True))
+    # This base ends an answer with a new line, which `generate` hands out as its last token.
+    return str(tokenizer.decode(answer, skip_special_tokens=True)).removesuffix("\n")

@@ -29,8 +29,10 @@ Every button is an endpoint too: the link *Use via API* in the footer lists them
 from gradio_client import Client
 
 client = Client("http://127.0.0.1:7860")
-made, zip_file = client.predict("keep only the digits", api_name="/generate_adapters")
-print(client.predict([made["adapters"][0]["id"]], ["(415) 555-0132"], api_name="/answer_inputs"))
+options = ("tiny_lm", 1, 4, 4, 1.0, 0)  # base, candidates, rank, steps, guidance, seed
+made, zip_file = client.predict("keep only the digits", *options, api_name="/generate_adapters")
+adapter = made["adapters"][0]["id"]
+print(client.predict([adapter], ["(415) 555-0132"], 1.0, api_name="/answer_inputs"))
 ```
 """
 

@@ -90,3 +90,19 @@ def test_another_client_cannot_use_the_adapter(client: Any, app_url: str) -> Non
     other = Client(app_url, verbose=False)
     with pytest.raises(Exception, match="is not an adapter of this visit"):
         other.predict([made["adapters"][0]["id"]], ["a=b"], 1.0, api_name="/answer_inputs")
+
+
+def test_third_heavy_request_of_a_session_is_told_to_wait(app_url: str) -> None:
+    httpx = pytest.importorskip("httpx")
+    body = {"data": [PAIRS, "tiny_lm", 8, 4, 64, 1.0, 0], "session_hash": "third-request"}
+    url = f"{app_url}gradio_api/call/generate_adapters"
+    answers = [httpx.post(url, json=body) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert "2 of your requests are running" in answers[2].json()["detail"]
+
+
+def test_other_host_is_refused(app_url: str) -> None:
+    httpx = pytest.importorskip("httpx")
+    answer = httpx.get(app_url, headers={"host": "evil.example"})
+    assert answer.status_code == 421
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]

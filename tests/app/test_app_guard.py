@@ -50,7 +50,7 @@ def ask(
 
 
 def guard_of(waiting: Waiting = OPEN, **config: Any) -> Guard:
-    return Guard(_app, config=GuardConfig(hosts=HOSTS, **config), waiting=lambda session: waiting)
+    return Guard(_app, config=GuardConfig(hosts=HOSTS, **config), waiting=lambda *_: waiting)
 
 
 def join(guard: Guard, body: bytes) -> Any:
