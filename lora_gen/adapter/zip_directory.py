@@ -167,7 +167,7 @@ def _require_local(
     found = (flags, method, file.read(name_bytes), crc, packed, size)[: len(agreed)]
     if found != agreed:
         raise ArchiveError(f"{subject} contradicts the archive's directory. Zip it again.")
-    return offset + _LOCAL.size + name_bytes + int(extra)
+    return int(offset + _LOCAL.size + name_bytes + extra)
 
 
 def _require_side_by_side(spans: list[tuple[int, int, bool]], end: int, name: str) -> None:
