@@ -88,7 +88,7 @@ class Endpoints:
 
     @sentences
     def answer_inputs(
-        self, adapters: list[str], inputs: list[str], strength: float = 1.0, *, request: gr.Request
+        self, request: gr.Request, adapters: list[str], inputs: list[str], strength: float = 1.0
     ) -> list[dict[str, str]]:
         """Answer inputs with the base alone and with each adapter.
 
@@ -127,7 +127,7 @@ class Endpoints:
         ]
 
     @sentences
-    def list_adapters(self, *, request: gr.Request) -> list[dict[str, str]]:
+    def list_adapters(self, request: gr.Request) -> list[dict[str, str]]:
         """List the adapters that can be answered with: the caller's own first, then the zoo's.
 
         Args:
