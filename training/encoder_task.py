@@ -109,8 +109,8 @@ class EncoderTask:
         return draw % 1000 < 1000 * self.config.calibration_share
 
     def _build(self) -> AdapterEncoder:
-        present = {int(role) for role in self.corpus.roles.unique()}
-        return AdapterEncoder(
+        present = {int(role) for role in torch.unique(self.corpus.roles)}
+        encoder: AdapterEncoder = AdapterEncoder(
             roles=tuple(role for i, role in enumerate(ROLES) if i in present),
             feature_dim=self.corpus.sketches.shape[1],
             side_dim=self.corpus.side.shape[1],
@@ -120,6 +120,7 @@ class EncoderTask:
             trained_bases=tuple(sorted({self.corpus.bases[i] for i in self.train})),
             **asdict(self.config.model),
         )
+        return encoder
 
     @torch.no_grad()
     def _project(self) -> Tensor:

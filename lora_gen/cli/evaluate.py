@@ -70,6 +70,7 @@ def evaluate(
     quiet_libraries()
     quiet_pipelines()
     from lora_gen.assets import asset_path, default_generator
+    from lora_gen.evaluation.baselines.registry import DEFAULT
     from lora_gen.evaluation.run import evaluate as run
 
     named = [name.strip() for name in (baselines or "").split(",") if name.strip()]
@@ -82,7 +83,7 @@ def evaluate(
             out=out,
             tasks=tasks,
             seeds=seeds,
-            **({"baselines": named} if named else {}),
+            baselines=named or DEFAULT,
         )
     if figure is not None:
         _draw(report, figure)

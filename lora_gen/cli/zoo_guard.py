@@ -12,6 +12,8 @@ from lora_gen.cli.options import Json
 from lora_gen.cli.zoo import EntryId, ZooFolder, zoo_app
 from lora_gen.errors import ConfigError
 
+__all__ = ["zoo_app"]
+
 Reason = Annotated[str, typer.Option("--reason", help="Why, for people.")]
 
 

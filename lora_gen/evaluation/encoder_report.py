@@ -64,7 +64,8 @@ def encoder_scores(encoder: WeightEncoder, corpus: Corpus, gallery: Sequence[int
             modules = stacked_modules(corpus, entries, content_TD, slots_T)
             parts.append(model.embed(modules, model.summary(modules)))
         texts_QE = model.embed_texts(corpus.segments[first_texts(corpus, gallery)].float())
-    return texts_QE @ torch.cat(parts).mT
+    scores_QG: Tensor = texts_QE @ torch.cat(parts).mT
+    return scores_QG
 
 
 def ridge_scores(

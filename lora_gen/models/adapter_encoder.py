@@ -144,8 +144,8 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.Linear(2 * hidden_dim, embed_dim),
         )
         for layer in (self.output, self.text[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
         self.logit_scale = nn.Parameter(torch.tensor(2.5))
         self.quality = QualityEnsemble(_QUERIES * hidden_dim + NUM_SCALES, hidden_dim)
 
@@ -173,7 +173,7 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def read(self, modules: ModuleSet) -> Tensor:
         """The linear read-out, a sum over modules, (B, E)."""
         total_BE = modules.content.new_zeros(len(modules.mask), self.config.embed_dim)
-        for slot in modules.slots[modules.mask].unique().tolist():
+        for slot in torch.unique(modules.slots[modules.mask]).tolist():
             if slot >= 0:
                 row, column = torch.where((modules.slots == slot) & modules.mask)
                 found = (modules.content[row, column] @ self.readout[slot]).to(total_BE.dtype)
@@ -195,7 +195,8 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         for block in self.blocks:
             x_BNH = block(x_BNH, modules.mask)
         query_BQH = self.queries.expand(len(x_BNH), -1, -1)
-        return self.pool(query_BQH, self.norm(x_BNH), modules.mask).flatten(1)
+        pooled_BQH: Tensor = self.pool(query_BQH, self.norm(x_BNH), modules.mask)
+        return pooled_BQH.flatten(1)
 
     def embed(self, modules: ModuleSet, summary_BS: Tensor) -> Tensor:
         """Unit vectors, (B, E)."""

@@ -123,7 +123,7 @@ def unfused(adapter: Adapter) -> Adapter:
     for name, pair in adapter.pairs.items():
         parent, _, last = name.rpartition(".")
         parts = _fused_parts(last, pair)
-        rows = pair.lora_b.split([size for _, size in parts]) if parts else ()
+        rows = torch.split(pair.lora_b, [size for _, size in parts]) if parts else ()
         for (part, _), lora_b in zip(parts, rows, strict=True):
             pairs[f"{parent}.{part}".lstrip(".")] = replace(pair, lora_b=lora_b)
         if not parts:

@@ -28,7 +28,7 @@ def fit_projection(
     side_TS = corpus.side[chosen_T]
     model.side_mean.copy_(side_TS.mean(0))
     model.side_std.copy_(side_TS.std(0).clamp_min(1e-3))
-    for slot in slots_T[chosen_T].unique().tolist():
+    for slot in torch.unique(slots_T[chosen_T]).tolist():
         rows_T = chosen_T[slots_T[chosen_T] == slot]
         if slot >= 0:
             model.center[slot] = corpus.sketches[rows_T].float().mean(0)
@@ -96,7 +96,8 @@ def ridge_solution(design_BF: Tensor, target_BE: Tensor, ridge: float) -> Tensor
     kernel_BB = design_BF @ design_BF.mT
     penalty = ridge * kernel_BB.diagonal().mean().clamp_min(1e-12)
     dual_BE = torch.linalg.solve(kernel_BB + penalty * torch.eye(len(kernel_BB)), target_BE)
-    return design_BF.mT @ dual_BE
+    weights_FE: Tensor = design_BF.mT @ dual_BE
+    return weights_FE
 
 
 @torch.no_grad()

@@ -53,7 +53,8 @@ class KernelRidge:
     def weights(self, texts: Sequence[str]) -> Tensor:
         """The weight of every entry in every prediction, (T, M)."""
         cosines_TM = (self.nearest.embed(texts) @ self.vectors_ME.mT).double()
-        return (self.sharpness * (cosines_TM - 1)).exp() @ self.inverse_MM
+        weights_TM: Tensor = (self.sharpness * (cosines_TM - 1)).exp() @ self.inverse_MM
+        return weights_TM
 
     def adapters(self, texts: Sequence[str]) -> list[Adapter]:
         """The predicted delta weights, cut to the rank."""

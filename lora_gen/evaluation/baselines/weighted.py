@@ -83,7 +83,8 @@ class _Sketch:
             return b @ (w[..., None] * (a @ self.right(name)))
 
         def rows(name: str, a: Tensor, b: Tensor, w: Tensor) -> Tensor:
-            return ((left[name].mT @ b) * w[:, None]) @ a
+            seen: Tensor = ((left[name].mT @ b) * w[:, None]) @ a
+            return seen
 
         left = {name: torch.linalg.qr(part).Q for name, part in self.sum_up(columns).items()}
         thin = self.sum_up(rows)
