@@ -249,7 +249,7 @@ for label, key in (
         f"tensor-{label}",
         tensors(**{key: f32(6)}),
         C,
-        "is |adapts an embedding"",
+        "is |adapts an embedding",
         entrances=("load", "inspect", "convert", "apply", "zoo_add", "archive_of"),
     )
 
