@@ -77,12 +77,12 @@ def test_oracle_adapters_meet_the_bar_of_the_world():
     assert sum(scores) / len(scores) >= 0.85
 
 
-def test_generated_adapters_keep_what_was_reached():
+def test_generated_adapters_meet_the_bars_and_keep_what_was_reached():
     summary = report("report.json")["summary"]
     share = {name: part["share_of_oracle_gain"] for name, part in summary.items()}
-    assert share["seen"]["generated"]["value"] >= 0.60
-    assert share["unseen_composition"]["generated"]["value"] >= 0.50
-    assert share["unseen_wording"]["generated"]["value"] >= 0.45
+    assert share["seen"]["generated"]["value"] >= 0.80
+    assert share["unseen_composition"]["generated"]["value"] >= 0.72  # the bar is 0.60
+    assert share["unseen_wording"]["generated"]["value"] >= 0.75
 
 
 @pytest.mark.parametrize("split", ["unseen_composition", "unseen_argument", "unseen_primitive"])
@@ -148,7 +148,7 @@ def test_shipped_generator_is_as_good_under_any_flow_scheduler(pipe, runner, zoo
         other = exact_match(pipe, runner, zoo, num_inference_steps=steps)
     finally:
         pipe.scheduler = default
-    assert usual >= 0.4
+    assert usual >= 0.6
     assert other >= usual - 0.1
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from cli_factories import lora_gen
 
+from lora_gen.evaluation.baselines.registry import DEFAULT
+
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -29,7 +31,7 @@ def test_evaluate_measures_the_default_baselines_unless_told(
     calls: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     assert lora_gen("evaluate", "--out", tmp_path / "report").exit_code == 0
-    assert "baselines" not in calls[0]
+    assert tuple(calls[0]["baselines"]) == DEFAULT
 
 
 @pytest.mark.parametrize(

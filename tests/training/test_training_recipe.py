@@ -85,7 +85,7 @@ def test_recipe_missing_key_names_it(key: str) -> None:
         ("optimizer.lr=high", "`optimizer.lr` must be a number, but is 'high' (str)."),
         ("output_dir=3", "`output_dir` must be text, but is 3 (int). Put it in quotes."),
         ("ema.warmup=1", "`ema.warmup` must be true or false, but is 1 (int)."),
-        ("optimizer=3", "`optimizer` is a section with the keys lr, betas, "),
+        ("optimizer=3", "`optimizer` is a section with the keys name, lr, betas, "),
         ("optimizer.betas=[1]", "`optimizer.betas` must be a list of 2 values, but is [1] (list)."),
         ("optimizer.betas=[1, x]", "`optimizer.betas[1]` must be a number, but is 'x' (str)."),
         ("tracking.trackers=csv", "`tracking.trackers` must be a list, but is 'csv' (str)."),
@@ -126,14 +126,14 @@ def test_recipe_value_out_of_range_says_the_range(override: str, sentence: str) 
 
 
 def test_recipe_unknown_task_names_the_nearest() -> None:
-    sentence = "`task.name` is 'toi', but the tasks are generator, toy. Did you mean 'toy'?"
+    sentence = "`task.name` is 'toi', but the tasks are encoder, generator, toy. Did you mean 'toy'?"
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         toy_recipe(FOLDER, "task.name=toi")
 
 
 @pytest.mark.parametrize("task", [None, "toy", {}, {"name": 3}])
 def test_recipe_without_a_task_name_lists_the_tasks(task: Any) -> None:
-    sentence = "`task.name` is missing. Name one of the tasks generator, toy."
+    sentence = "`task.name` is missing. Name one of the tasks encoder, generator, toy."
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         parse_recipe({**toy_data(FOLDER), "task": task})
 
