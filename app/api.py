@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from app.service.generation import GenerateRequest, Shape
 from app.service.service import Candidate
@@ -16,9 +17,9 @@ def add_endpoints(parts: Parts) -> None:
     endpoints = Endpoints(parts)
     _add_generate(endpoints)
     _add_inspect(endpoints)
-    gr.api(endpoints.answer_inputs, **ANSWERING)
-    gr.api(endpoints.search_zoo, **ANSWERING)
-    gr.api(endpoints.list_adapters, **LIGHT)
+    api(endpoints.answer_inputs, **ANSWERING)
+    api(endpoints.search_zoo, **ANSWERING)
+    api(endpoints.list_adapters, **LIGHT)
 
 
 class Endpoints:

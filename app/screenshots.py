@@ -99,7 +99,7 @@ def take(url: str, out: Path) -> list[Path]:
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", "--disable-dev-shm-usage"],
         )
-        page = browser.new_page(viewport={**WIDE})  # type: ignore[typeddict-item]
+        page = browser.new_page(viewport={"width": WIDE["width"], "height": WIDE["height"]})
         page.set_default_timeout(PATIENCE_MS)
         page.goto(url)
         page.wait_for_selector("#generate")

@@ -82,7 +82,8 @@ def build(parts: Parts) -> gr.Blocks:
             clickable.click(opened, None, shown, **events)
         page.unload(_forget(parts))
         add_endpoints(parts)
-    return page
+    built: gr.Blocks = page
+    return built
 
 
 def _menu(parts: Parts) -> Callable[..., Any]:

@@ -18,9 +18,9 @@ from app.service.sessions import Session, Sessions
 from lora_gen.errors import LoraGenError
 
 LOGGER = logging.getLogger("lora_gen.app")
-LIGHT = {"concurrency_id": "light", "concurrency_limit": 4}
-ANSWERING = {"concurrency_id": "answering", "concurrency_limit": 1}
-SAMPLING = {"concurrency_id": "sampling", "concurrency_limit": 1}
+LIGHT: dict[str, Any] = {"concurrency_id": "light", "concurrency_limit": 4}
+ANSWERING: dict[str, Any] = {"concurrency_id": "answering", "concurrency_limit": 1}
+SAMPLING: dict[str, Any] = {"concurrency_id": "sampling", "concurrency_limit": 1}
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])

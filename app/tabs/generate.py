@@ -186,7 +186,8 @@ class GenerateTab:
         return gr.update(value=str(zip)), self._parts.service.code(own, "your input")
 
     def _request(self, values: dict[Any, Any]) -> GenerateRequest:
-        prompts, pairs = limits.inputs(values[self.prompts], most=limits.MAX_ROWS), []
+        prompts = limits.inputs(values[self.prompts], most=limits.MAX_ROWS)
+        pairs: list[tuple[str, str]] = []
         if values[self.file]:
             more, pairs = read_rows(values[self.file])
             prompts += more
