@@ -54,7 +54,7 @@ def forget(
         return
     console().print(f"forgot {found}")
     if not gone:
-        console().print("Its files could not be deleted yet; the next writer tries again.")
+        console().print("Something of it is still on the disk; the next writer clears it.")
     if not generators:
         console().print("Pass --generators to search for generators that learned from it.")
     elif learned:

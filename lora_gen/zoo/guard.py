@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from lora_gen.errors import ZooError
+from lora_gen.errors import StorageError, ZooError
 from lora_gen.zoo.catalog import Catalog
 from lora_gen.zoo.folders import AdapterFolders
 from lora_gen.zoo.schema import SCHEMA
@@ -124,7 +124,8 @@ class Guard:
         """Delete the row and the files of `entry_id`; no word of it stays in the catalog.
 
         Returns:
-            Whether the files are gone; where the disk refused, the next writer deletes them.
+            Whether the files and every word of the row are gone from the disk; where it refused, or
+            a reader was in the way, the next writer clears them.
 
         Raises:
             ZooError: There is no such entry, or the zoo is read-only.
@@ -139,8 +140,11 @@ class Guard:
             )
         )
         gone = self._folders.discard(entry_id)
-        self._catalog.fetch("PRAGMA wal_checkpoint(TRUNCATE)")  # the log held the row too
-        return gone
+        try:
+            ((busy, *_),) = self._catalog.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+        except StorageError:
+            return False  # the entry is forgotten, but the log still holds the words of its row
+        return gone and not busy
 
     def _reasons(self, query: str) -> dict[str, str]:
         if self._catalog.schema() < SCHEMA:

@@ -96,6 +96,17 @@ def test_forgetting_that_was_cut_off_is_finished_by_the_next_writer(tmp_path, mo
         assert (zoo.ids(), zoo.verify().orphaned) == ([ids[1]], ())
 
 
+def test_forgetting_says_when_a_reader_keeps_words_of_the_entry_alive(tmp_path):
+    ids = fill_zoo(tmp_path / "zoo", 2)
+    with Zoo.open(tmp_path / "zoo", read_only=True) as reader, Zoo.open(tmp_path / "zoo") as zoo:
+        zoo._catalog._connection.execute("PRAGMA busy_timeout=50")
+        cursor = reader._catalog._connection.execute("SELECT id FROM entries")
+        cursor.fetchone()  # a statement that is not finished holds what it reads
+        assert not zoo.guard.forget(ids[0])
+        cursor.close()
+        assert zoo.ids() == [ids[1]]
+
+
 def test_damaged_entry_can_be_forgotten_and_added_again(tmp_path):
     ids = fill_zoo(tmp_path / "zoo", 2)
     with Zoo.open(tmp_path / "zoo") as zoo:
