@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tests.corpus.archives
 import tests.corpus.configs
-import tests.corpus.requests
+import tests.corpus.prompts
 import tests.corpus.stores
 import tests.corpus.weights  # noqa: F401
 from tests.corpus.case import CASES
