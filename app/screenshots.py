@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 WIDE, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 1400}
-PATIENCE_MS = 600_000
+PATIENCE_MS = 300_000
 INPUTS = "maria.lopez@acme.org\nj.doe@example.com"
 
 

@@ -19,7 +19,7 @@ class Models:
     """Lazily loaded models of an app.
 
     A noise scheduler and the hooks on a base carry state, so each model is lent to one request at
-    a time.
+    a time. Loading is one at a time too: Transformers' lazy imports fail when two threads race.
     """
 
     def __init__(self, generator: str, bases: tuple[str, ...]) -> None:
@@ -28,6 +28,7 @@ class Models:
         self._pipeline: LoraGenPipeline | None = None
         self._runners: dict[str, TaskRunner] = {}
         self._specs: dict[str, BaseModelSpec] = {}
+        self._loading = threading.Lock()
         self._sampling = threading.Lock()
         self._answering = threading.Lock()
 
@@ -38,18 +39,17 @@ class Models:
             BaseModelError: The operator has not allowed it.
         """
         self._require_allowed(base)
-        if base not in self._specs:
-            self._specs[base] = BaseModelSpec.from_config(base)
-        return self._specs[base]
+        with self._loading:
+            if base not in self._specs:
+                self._specs[base] = BaseModelSpec.from_config(base)
+            return self._specs[base]
 
     @contextmanager
     def pipeline(self) -> Iterator[LoraGenPipeline]:
         """The generator, lent until the block ends."""
         with self._sampling:
             if self._pipeline is None:
-                from lora_gen.pipeline import LoraGenPipeline
-
-                self._pipeline = LoraGenPipeline.from_pretrained(self._generator)
+                self._pipeline = self._load_pipeline()
             yield self._pipeline
 
     @contextmanager
@@ -62,10 +62,23 @@ class Models:
         self._require_allowed(base)
         with self._answering:
             if base not in self._runners:
-                from lora_gen.evaluation.behavior import TaskRunner
-
-                self._runners[base] = TaskRunner(base)
+                self._runners[base] = self._load_runner(base)
             yield self._runners[base]
+
+    def _load_pipeline(self) -> LoraGenPipeline:
+        """The generator and its text encoder."""
+        with self._loading:
+            from lora_gen.pipeline import LoraGenPipeline
+
+            pipeline = LoraGenPipeline.from_pretrained(self._generator)
+            _ = pipeline.encoder
+            return pipeline
+
+    def _load_runner(self, base: str) -> TaskRunner:
+        with self._loading:
+            from lora_gen.evaluation.behavior import TaskRunner
+
+            return TaskRunner(base)
 
     def _require_allowed(self, base: str) -> None:
         if base not in self.bases:
