@@ -95,7 +95,7 @@ class GenerateTab:
             self.candidates = gr.Slider(
                 1, limits.MAX_CANDIDATES, value=1, step=1, label="Candidates", elem_id="candidates"
             )
-            self.rank = gr.Slider(1, limits.MAX_RANK, value=4, step=1, label="Rank")
+            self.rank = gr.Slider(1, limits.MAX_RANK, value=4, step=1, label="Rank", elem_id="rank")
         with gr.Row():
             self.steps = gr.Slider(
                 1, limits.MAX_STEPS, value=4, step=1, label="Sampler steps", elem_id="steps"

@@ -69,7 +69,7 @@ def test_broken_upload_is_one_sentence(opened: Any, tmp_path: Path) -> None:
 
 def test_cancel_stops_the_sampler_and_keeps_nothing(opened: Any) -> None:
     opened.click("#advanced button")
-    for slider, value in (("#candidates", "8"), ("#steps", "64")):
+    for slider, value in (("#candidates", "8"), ("#steps", "64"), ("#rank", "64")):
         opened.fill(f"{slider} input[type=number]", value)
         opened.press(f"{slider} input[type=number]", "Tab")
     opened.fill("#description textarea", TASK)
