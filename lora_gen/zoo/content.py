@@ -97,7 +97,7 @@ def read(folder: Path, entry_id: str) -> Adapter:
     """
     try:
         adapter = load_adapter(folder, allow_embeddings=True)
-    except LoraGenError as error:
+    except (LoraGenError, OSError) as error:  # a file may go while it is read: a writer removed it
         raise ZooError(
             f"`{entry_id}` is damaged in the zoo ({str(error).rstrip('.')}). "
             "Remove it, or add it again."

@@ -216,6 +216,7 @@ def main() -> int:
     report |= {
         "ok": result.ok(chosen.restart_limit),
         "restart_seconds_median": times[len(times) // 2] if times else None,
+        "restart_seconds_p99": times[len(times) * 99 // 100] if times else None,
         "restart_seconds_max": times[-1] if times else None,
         "seconds": round(time.perf_counter() - began, 1),
         "seed": chosen.seed,

@@ -168,6 +168,21 @@ def test_reader_sees_a_writers_commits(tmp_path):
             reader.remove(added.id)
 
 
+def test_reader_is_told_when_an_entry_goes_while_it_is_read(tmp_path, monkeypatch):
+    ids = fill_zoo(tmp_path / "zoo", 1)
+    with Zoo.open(tmp_path / "zoo") as writer, Zoo.open(tmp_path / "zoo", read_only=True) as reader:
+        exists = reader.folders.has
+
+        def removed_meanwhile(entry_id):
+            found = exists(entry_id)
+            writer.remove(entry_id)
+            return found
+
+        monkeypatch.setattr(reader.folders, "has", removed_meanwhile)
+        with pytest.raises(ZooError, match=f"`{ids[0]}` is not in"):
+            reader.load(ids[0])
+
+
 def test_reader_is_refused_in_a_forked_process(tmp_path):
     fill_zoo(tmp_path / "zoo", 1)
     with Zoo.open(tmp_path / "zoo", read_only=True) as zoo:
