@@ -42,7 +42,7 @@ class AdapterFolders:
         """Whether every file of `entry_id` is there and has the hash of its manifest."""
         try:
             verify_manifest(self.path_of(entry_id), error=ZooError)
-        except LoraGenError:
+        except (LoraGenError, OSError):
             return False
         return True
 

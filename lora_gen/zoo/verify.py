@@ -68,7 +68,7 @@ def verify_zoo(folders: AdapterFolders, catalog: Catalog, guard: Guard) -> Verif
             _require_whole(entry_id, folders, catalog)
         except FileNotFoundError:
             missing.append(entry_id)
-        except LoraGenError as error:
+        except (LoraGenError, OSError) as error:  # a sector that cannot be read is damage too
             damaged.append((entry_id, str(error)))
     # A writer may have removed some of them meanwhile; what is not in the catalog is not missed.
     gone = set(entry_ids) - {*catalog.ids(), *guard.quarantined()}

@@ -260,6 +260,19 @@ def test_damaged_weights_are_never_served_and_adding_mends_them(tmp_path):
         assert zoo.verify().ok
 
 
+def test_file_that_cannot_be_read_is_damage(tmp_path, monkeypatch):
+    ids = fill_zoo(tmp_path / "zoo", 2)
+
+    def unreadable(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("lora_gen.files.sha256_file", unreadable)
+    with Zoo.open(tmp_path / "zoo") as zoo:
+        report = zoo.verify()
+    assert [entry_id for entry_id, _ in report.damaged] == ids
+    assert "Input/output error" in report.damaged[0][1]
+
+
 def test_missing_folder_is_found(tmp_path):
     ids = fill_zoo(tmp_path / "zoo")
     shutil.rmtree(tmp_path / "zoo" / "adapters" / ids[2][:2] / ids[2])
