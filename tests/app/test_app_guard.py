@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -43,7 +44,8 @@ def ask(
     named = {"host": "127.0.0.1:7860", **(headers or {})}
     made = {"type": "http", "method": "GET", "path": "/", "client": ("127.0.0.1", 1), **scope}
     made["headers"] = [(name.encode(), value.encode()) for name, value in named.items()]
-    asyncio.run(guard(made, receive, send))
+    with ThreadPoolExecutor(1) as pool:  # the browser's driver keeps a loop in this thread
+        pool.submit(asyncio.run, guard(made, receive, send)).result()
     if not sent:
         return None
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]

@@ -126,7 +126,8 @@ def test_recipe_value_out_of_range_says_the_range(override: str, sentence: str) 
 
 
 def test_recipe_unknown_task_names_the_nearest() -> None:
-    sentence = "`task.name` is 'toi', but the tasks are encoder, generator, toy. Did you mean 'toy'?"
+    tasks = "encoder, generator, toy"
+    sentence = f"`task.name` is 'toi', but the tasks are {tasks}. Did you mean 'toy'?"
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         toy_recipe(FOLDER, "task.name=toi")
 
