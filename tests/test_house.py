@@ -56,6 +56,7 @@ DOORS = {
     "transformers": (
         "lora_gen/adapter/probe",
         "lora_gen/cli/common.py",
+        "lora_gen/conditioning/chat.py",
         "lora_gen/conditioning/text.py",
         "lora_gen/evaluation/",
         "lora_gen/pipeline.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +18,7 @@ from lora_gen.codec.canonical import canonicalize
 from lora_gen.codec.codec import AdapterCodec
 from lora_gen.codec.layout import TokenLayout
 from lora_gen.codec.scaling import TokenScaling
+from lora_gen.conditioning.chat import Lines, load_causal_lm
 from lora_gen.conditioning.condition import (
     Condition,
     base_condition,
@@ -25,8 +26,7 @@ from lora_gen.conditioning.condition import (
     encode_prompts,
 )
 from lora_gen.conditioning.text import TextEncoder
-from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
-from lora_gen.evaluation.chat import Lines
+from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.models.recurrent_denoiser import RecurrentDenoiser
 from lora_gen.zoo.store import Zoo
 from training.behavior_data import (
@@ -101,17 +101,19 @@ class GeneratorTask:
         self.model: nn.Module = _Trainee(self.denoiser, self)
         self._lines: dict[tuple[str, str], tuple[list[int], int]] = {}
 
+    _scaled_by: tuple[str, ...] = ()
+    """Ids of the zoo's entries that the scaling of tokens was fitted to."""
+
     def _zoo(self, layout: TokenLayout) -> tuple[ZooTokens | None, TokenScaling]:
         if self.config.zoo is None:
             return None, TokenScaling()
         with Zoo.open(self.config.zoo, read_only=True) as zoo:
             plain = AdapterCodec(layout=layout, scaling=TokenScaling())
-            some = [
-                zoo.load(entry_id) for entry_id in sorted(zoo.ids(split=self.config.splits[0]))[:64]
-            ]
+            some = sorted(zoo.ids(split=self.config.splits[0]))[:64]
+            self._scaled_by = tuple(some)
             scaling = TokenScaling.fit(
                 (plain.chunks(canonicalize(adapter)), layout.value_mask, layout.slot_roles)
-                for adapter in some
+                for adapter in map(zoo.load, some)
             )
             codec = AdapterCodec(layout=layout, scaling=scaling)
             names = list(dict.fromkeys(record.task for record in self.records))
@@ -263,6 +265,11 @@ class GeneratorTask:
         LoraGenPipeline.build(denoiser, text_encoder=self.config.text_encoder).save_pretrained(
             folder
         )
+
+    def parents(self) -> Sequence[str]:
+        """The zoo's entries whose weights this learned from; see `training.task.DerivedTask`."""
+        known = self.zoo_tokens.ids if self.zoo_tokens else ()
+        return [f"zoo:{entry_id}" for entry_id in sorted({*known, *self._scaled_by})]
 
     def fingerprint(self) -> str:
         """Hash of tasks, zoo tokens and base."""

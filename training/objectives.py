@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_gen.adapter.stacked import StackedFactors, stacked_adapters
-from lora_gen.evaluation.chat import IGNORE, Lines
+from lora_gen.conditioning.chat import IGNORE, Lines
 from lora_gen.models.recurrent_denoiser import Prototype, RecurrentDenoiser
 
 

@@ -36,6 +36,12 @@ class Condition:
     """Input, tab, output; as `prompt_bytes`."""
     base_features: Tensor | None = None
     """Features of the base, (B, NUM_BASE_FEATURES)."""
+    example_states: Tensor | None = None
+    """What the base itself makes of each example, (B, P, W); see `ExampleReader`."""
+    example_mask: Tensor | None = None
+    """True where a state belongs to an example, (B, P)."""
+    latent: Tensor | None = None
+    """Which of the adapters that fit is asked for: what all slots' noise has in common, (B, Z)."""
 
     @property
     def batch_size(self) -> int:
@@ -54,7 +60,7 @@ class Condition:
         if prompts:
             dropped = replace(dropped, prompt_bytes=None)
         if examples:
-            dropped = replace(dropped, example_bytes=None)
+            dropped = replace(dropped, example_bytes=None, example_states=None, example_mask=None)
         return dropped
 
     def expand(self, count: int) -> Condition:

@@ -13,9 +13,10 @@ from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.base_model import EMBEDDED_BASES
 from lora_gen.adapter.io import load_adapter
 from lora_gen.adapter.stacked import stack_adapters
+from lora_gen.conditioning.chat import load_causal_lm
 from lora_gen.errors import ConfigError, ZooError
 from lora_gen.evaluation.baselines.registry import ALL, MULTI_TASK, build_baselines
-from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
+from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.evaluation.bench import STACK, Bench, generate_for, open_bench, scores, sources
 from lora_gen.evaluation.novelty import COPY, THRESHOLDS, Novelty, ZooReference, verdict
 from lora_gen.evaluation.report import GENERATED, ORACLE

@@ -5,42 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter
-from lora_gen.adapter.base_model import resolve_base
 from lora_gen.adapter.stacked import StackedFactors, stack_adapters, stacked_adapters
-from lora_gen.errors import BaseModelError
-from lora_gen.evaluation.chat import IGNORE, Chat, Lines
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from lora_gen.conditioning.chat import IGNORE, Lines, load_causal_lm
 
 MAX_NEW_TOKENS = 64
-
-
-def load_causal_lm(folder: str | Path) -> tuple[PreTrainedModel, Chat]:
-    """A frozen base and its chat, from a folder, an embedded id or a hub id.
-
-    Raises:
-        BaseModelError: There is no causal language model.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    path = resolve_base(str(folder))
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path, use_safetensors=True, trust_remote_code=False
-        )
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise BaseModelError(
-            f"`{folder}` is not a causal language model that Transformers can load: {error}"
-        ) from error
-    return model.eval().requires_grad_(False), Chat(tokenizer)
 
 
 class TaskRunner:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.stacked import stack_adapters
+from lora_gen.conditioning.chat import Chat, load_causal_lm
 from lora_gen.evaluation.baselines.multi_task import told as told_input
 from lora_gen.evaluation.baselines.registry import Sources
-from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
-from lora_gen.evaluation.chat import Chat
+from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.evaluation.tasks import EvaluationTask
 from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.zoo.store import Zoo

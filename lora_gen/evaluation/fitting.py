@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.base_model import BaseModelSpec, select_targets
 from lora_gen.adapter.stacked import StackedFactors, stacked_adapters
+from lora_gen.conditioning.chat import IGNORE, Chat, Lines
 from lora_gen.errors import ConfigError
-from lora_gen.evaluation.chat import IGNORE, Chat, Lines
 
 Pairs = Sequence[tuple[str, str]]
 

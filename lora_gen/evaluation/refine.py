@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.io import load_adapter, save_adapter
+from lora_gen.conditioning.chat import load_causal_lm
 from lora_gen.errors import AdapterMismatchError, BaseModelError
-from lora_gen.evaluation.behavior import load_causal_lm
 from lora_gen.evaluation.fitting import FitConfig, Pairs, answer_loss, draws, fit
 
 

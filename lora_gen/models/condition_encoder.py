@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,8 @@ from lora_gen.conditioning.condition import Condition
 from lora_gen.models.blocks import FeedForward, GatedRecurrence
 
 PARTS = ("text", "prompts", "examples", "base")
+NUM_LATENT_TOKENS = 4
+"""Condition tokens that one latent becomes."""
 
 
 class ByteEncoder(nn.Module):
@@ -42,9 +46,25 @@ class ByteEncoder(nn.Module):
 
 
 class ConditionEncoder(nn.Module):
-    """Each part of the condition becomes tokens; a missing part becomes its learned null token."""
+    """Each part of the condition becomes tokens; a missing part becomes its learned null token.
 
-    def __init__(self, text_dim: int, hidden_dim: int, byte_dim: int) -> None:
+    Args:
+        text_dim: Width of the text encoder's states.
+        hidden_dim: H.
+        byte_dim: Width of the byte readers.
+        example_dim: Width of the base's states of examples; 0 where they are not read.
+        latent_dim: Width of the latent; 0 where there is none.
+    """
+
+    def __init__(
+        self,
+        text_dim: int,
+        hidden_dim: int,
+        byte_dim: int,
+        *,
+        example_dim: int = 0,
+        latent_dim: int = 0,
+    ) -> None:
         super().__init__()
         # Dropout on text states: an unseen wording is near, not equal, to a seen one.
         self.text = nn.Sequential(
@@ -59,6 +79,25 @@ class ConditionEncoder(nn.Module):
         self.kind = nn.Parameter(torch.randn(len(PARTS), hidden_dim) * 0.02)
         self.null = nn.Parameter(torch.randn(len(PARTS), hidden_dim) * 0.02)
         self.norm = nn.LayerNorm(hidden_dim)
+        self.example_states = (
+            nn.Sequential(
+                nn.LayerNorm(example_dim),
+                nn.Linear(example_dim, hidden_dim),
+                FeedForward(hidden_dim, 2),
+                nn.LayerNorm(hidden_dim),
+            )
+            if example_dim
+            else None
+        )
+        self.latent = (
+            nn.Sequential(
+                nn.Linear(latent_dim, hidden_dim),
+                nn.SiLU(),
+                nn.Linear(hidden_dim, NUM_LATENT_TOKENS * hidden_dim),
+            )
+            if latent_dim
+            else None
+        )
 
     def forward(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """(memory (B, K, H), mask (B, K) True where valid)."""
@@ -76,8 +115,21 @@ class ConditionEncoder(nn.Module):
             if tokens is not None and mask is not None:
                 memory.append(tokens + self.kind[i])
                 masks.append(mask)
+        for extra, mask in self._learned_later(condition):
+            memory.append(extra)
+            masks.append(mask)
         memory_BKH: Tensor = self.norm(torch.cat(memory, 1))
         return memory_BKH, torch.cat(masks, 1)
+
+    def _learned_later(self, condition: Condition) -> Iterator[tuple[Tensor, Tensor]]:
+        """Parts that not every generator has: without them, memory is as it was before."""
+        states, mask = condition.example_states, condition.example_mask
+        if self.example_states is not None and states is not None and mask is not None:
+            yield self.example_states(states), mask
+        if self.latent is not None and condition.latent is not None:
+            flat = self.latent(condition.latent)
+            tokens = flat.view(flat.shape[0], NUM_LATENT_TOKENS, -1)
+            yield tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
     def _part(self, part: str, condition: Condition) -> tuple[Tensor | None, Tensor | None]:
         if part == "text" and condition.text_states is not None:

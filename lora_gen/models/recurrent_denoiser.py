@@ -52,12 +52,16 @@ class RecurrentDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         denoiser_layers: int = 2,
         num_heads: int = 4,
         ff_multiple: int = 3,
+        example_dim: int = 0,
+        latent_dim: int = 0,
         scaling: dict | None = None,  # type: ignore[type-arg]
         text_fingerprint: str | None = None,
         trained_bases: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        self.condition_encoder = ConditionEncoder(text_dim, hidden_dim, byte_dim)
+        self.condition_encoder = ConditionEncoder(
+            text_dim, hidden_dim, byte_dim, example_dim=example_dim, latent_dim=latent_dim
+        )
         self.backbone = RecurrentBackbone(hidden_dim, backbone_layers, num_heads, ff_multiple)
         self.level = NoiseLevel(hidden_dim)
         self.denoiser = TokenDenoiser(
@@ -73,8 +77,17 @@ class RecurrentDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Scale of the tokens that the network was trained on."""
         return TokenScaling(**(self.config.scaling or {}))
 
+    def latent_of(self, noise_BND: Tensor) -> Tensor | None:
+        """What the noise of all slots has in common, standard normal, (B, Z); None without latent.
+
+        Slots see their own noise alone, so without it they could not agree on one of several
+        adapters that fit.
+        """
+        width = self.config.latent_dim
+        return noise_BND[..., :width].sum(1) / noise_BND.shape[1] ** 0.5 if width else None
+
     def prototype(self, condition: Condition, layout: TokenLayout) -> Prototype:
-        """Slot states for a condition; once for each request."""
+        """Slot states for a condition; once for each request, and for each latent."""
         memory_BKH, mask_BK = self.condition_encoder(condition)
         device = memory_BKH.device
         states_BNH = self.backbone(

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
+from lora_gen.conditioning.chat import load_causal_lm
+from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.evaluation.statistics import mean_interval
 from recipes.tiny_lm.train_adapters import TEST_PAIRS, TEST_SEED, TRAIN_PAIRS, TRAIN_SEED
 from recipes.tiny_lm.world.tasks import all_tasks, pairs

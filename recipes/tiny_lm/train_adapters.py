@@ -23,8 +23,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.base_model import BaseModelSpec, select_targets
-from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
-from lora_gen.evaluation.chat import Chat
+from lora_gen.conditioning.chat import Chat, load_causal_lm
+from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import Zoo
 from recipes.tiny_lm.world.tasks import Task, make_splits, pairs, tasks_by_name

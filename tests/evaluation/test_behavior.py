@@ -11,14 +11,9 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from lora_gen.adapter.stacked import stack_adapters
+from lora_gen.conditioning.chat import IGNORE, Chat, load_causal_lm
 from lora_gen.errors import AdapterMismatchError, BaseModelError
-from lora_gen.evaluation.behavior import (
-    MAX_NEW_TOKENS,
-    TaskRunner,
-    exact_matches,
-    load_causal_lm,
-)
-from lora_gen.evaluation.chat import IGNORE, Chat
+from lora_gen.evaluation.behavior import MAX_NEW_TOKENS, TaskRunner, exact_matches
 from recipes.tiny_lm.tokenizer import BOS, NEWLINE_ID, SEPARATOR_ID, build_tokenizer, encode_line
 
 INPUTS = ("Maria Lopez", "a", "12-04-2020 é")

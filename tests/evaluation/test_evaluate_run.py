@@ -12,11 +12,12 @@ from generator_factories import StubTextEncoder, base_adapter, byte_base, task_z
 
 from lora_gen.adapter.algebra import average
 from lora_gen.adapter.stacked import stack_adapters
+from lora_gen.conditioning.chat import load_causal_lm
 from lora_gen.conditioning.text import TextEncoder
 from lora_gen.errors import ZooError
 from lora_gen.evaluation.baselines.mean import mean_adapter
 from lora_gen.evaluation.baselines.nearest import NearestText
-from lora_gen.evaluation.behavior import exact_matches, load_causal_lm
+from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.evaluation.run import evaluate
 from lora_gen.evaluation.tasks import evaluation_tasks
 from lora_gen.pipeline import LoraGenPipeline

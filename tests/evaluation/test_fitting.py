@@ -13,8 +13,8 @@ from generator_factories import base_adapter, byte_base, task_pairs
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.stacked import stack_adapters
+from lora_gen.conditioning.chat import load_causal_lm
 from lora_gen.errors import AdapterMismatchError, BaseModelError, ConfigError
-from lora_gen.evaluation.behavior import load_causal_lm
 from lora_gen.evaluation.fitting import FitConfig, fit_stack, fresh_adapter
 from lora_gen.evaluation.refine import refine
 

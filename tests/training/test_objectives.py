@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.stacked import stack_adapters
 from lora_gen.codec.codec import AdapterCodec
-from lora_gen.evaluation.behavior import load_causal_lm
-from lora_gen.evaluation.chat import IGNORE, Lines
+from lora_gen.conditioning.chat import IGNORE, Lines, load_causal_lm
 from training.objectives import (
     distillation_loss,
     flow_matching_loss,

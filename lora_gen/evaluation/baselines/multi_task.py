@@ -10,7 +10,7 @@ from torch import nn
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.stacked import stack_adapters
-from lora_gen.evaluation.chat import Chat
+from lora_gen.conditioning.chat import Chat
 from lora_gen.evaluation.fitting import FitConfig, fit_stack, fresh_adapter
 from lora_gen.zoo.store import Zoo
 

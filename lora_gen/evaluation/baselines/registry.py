@@ -13,6 +13,7 @@ from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.codec.codec import AdapterCodec
 from lora_gen.codec.layout import TokenLayout
+from lora_gen.conditioning.chat import Chat
 from lora_gen.errors import ConfigError
 from lora_gen.evaluation.baselines.gaussian import TokenGaussian
 from lora_gen.evaluation.baselines.mean import mean_adapter
@@ -21,7 +22,6 @@ from lora_gen.evaluation.baselines.nearest import NearestText
 from lora_gen.evaluation.baselines.noise import LEVELS, noisy
 from lora_gen.evaluation.baselines.ridge import KernelRidge
 from lora_gen.evaluation.baselines.soup import text_soups
-from lora_gen.evaluation.chat import Chat
 from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.zoo.store import Zoo
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from lora_gen.adapter.base_model import resolve_base
 from lora_gen.errors import BaseModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 IGNORE = -100
 """Label of tokens that carry no loss (the default of PyTorch's cross entropy)."""
@@ -73,6 +75,27 @@ class Chat:
             turns, add_generation_prompt=add_generation_prompt, tokenize=False
         )
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def load_causal_lm(folder: str | Path) -> tuple[PreTrainedModel, Chat]:
+    """A frozen base and its chat, from a folder, an embedded id or a hub id.
+
+    Raises:
+        BaseModelError: There is no causal language model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = resolve_base(str(folder))
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"`{folder}` is not a causal language model that Transformers can load: {error}"
+        ) from error
+    return model.eval().requires_grad_(False), Chat(tokenizer)
 
 
 def _turns(text: str, answer: str) -> list[dict[str, str]]:
