@@ -128,8 +128,10 @@ class ZooTokens:
     def __init__(self, zoo: Zoo, codec: AdapterCodec, tasks: Sequence[str], cache: Path) -> None:
         by_task = {entry.task: entry.id for entry in zoo.entries() if entry.task}
         self.rows = {task: row for row, task in enumerate(t for t in tasks if t in by_task)}
+        self.ids = tuple(by_task[task] for task in self.rows)
+        """Ids of the entries behind the rows."""
         shape = (len(self.rows), codec.layout.num_tokens, codec.layout.width + 1)
-        ids = "".join(by_task[task] for task in self.rows)
+        ids = "".join(self.ids)
         self.fingerprint = blake2b(f"{ids}{codec.scaling}".encode(), digest_size=8).hexdigest()
         cache.mkdir(parents=True, exist_ok=True)
         path = cache / f"tokens-{self.fingerprint}.f16"

@@ -49,6 +49,8 @@ class Run:
     """Seeded anew for each micro-batch."""
     saved_step: int = -1
     """Step of the newest checkpoint, or -1."""
+    inherited: tuple[str, ...] = ()
+    """Parents of the checkpoint that was resumed; forced, it may know more than the task does."""
 
     @property
     def folder(self) -> Path:

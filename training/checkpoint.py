@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 import lora_gen
 from lora_gen.errors import CheckpointError, StorageError
 from lora_gen.files import (
+    MANIFEST_NAME,
     atomic_write_text,
     discard_folder,
     make_folder,
@@ -57,6 +58,7 @@ def save_checkpoint(
     recipe: str,
     processes: Sequence[Mapping[str, Any]],
     keep: int,
+    parents: Sequence[str] = (),
 ) -> Path:
     """Publish `checkpoint-<step>`, move `LATEST`, then prune.
 
@@ -67,6 +69,7 @@ def save_checkpoint(
         recipe: The resolved recipe as YAML.
         processes: Random state and pending log values of each process, by its index.
         keep: Verified checkpoints that survive.
+        parents: Ids of what the weights were made from, for the manifest.
 
     Returns:
         The new folder.
@@ -80,7 +83,7 @@ def save_checkpoint(
     final = root / f"checkpoint-{state.step}"
     if final.exists() and _damage(final):
         discard_folder(final)
-    with publish_folder(final, overwrite=True) as temp:
+    with publish_folder(final, overwrite=True, parents=parents) as temp:
         for stem, tensors in groups.items():
             _write_tensors(tensors, temp / f"{stem}.safetensors")
         scalars = {
@@ -125,6 +128,12 @@ def read_scalars(folder: Path) -> dict[str, Any]:
             "Remove the folder; then an older checkpoint is taken."
         )
     return scalars
+
+
+def read_parents(folder: Path) -> tuple[str, ...]:
+    """Ids of what a verified checkpoint was made from."""
+    manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    return tuple(str(parent) for parent in manifest.get("parents", ()))
 
 
 def load_state(folder: Path, state: TrainState, *, process: int) -> Mapping[str, Any] | None:

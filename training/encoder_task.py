@@ -217,6 +217,10 @@ class EncoderTask:
         encoder.train(was_training)
         encoder.save_pretrained(folder)
 
+    def parents(self) -> list[str]:
+        """The zoo's entries that this learned from; see `training.task.DerivedTask`."""
+        return sorted(f"zoo:{self.corpus.ids[i]}" for i in (*self.train, *self.calibration))
+
     def fingerprint(self) -> str:
         """Hash of the zoo's entries and of what is taken of them."""
         key = f"{self.corpus.ids}{self.corpus.text_fingerprint}{asdict(self.config.corpus)}"

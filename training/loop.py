@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from lora_gen.errors import CheckpointError
 from lora_gen.files import publish_folder, sweep_temp
 from training.build import Run, build_accelerator, build_run
-from training.checkpoint import find_checkpoint, load_state, save_checkpoint
+from training.checkpoint import find_checkpoint, load_state, read_parents, save_checkpoint
 from training.errors import TrainingError
 from training.interrupt import StopRequest
 from training.lock import held
@@ -23,7 +23,7 @@ from training.processes import agree, from_main, gather, on_main, say
 from training.random_state import random_state, random_state_kept, restore_random_state
 from training.recipe import Recipe
 from training.resume import require_same_run
-from training.task import EvaluatedTask
+from training.task import DerivedTask, EvaluatedTask
 from training.tracking import Tracking
 
 
@@ -159,6 +159,7 @@ def _resume(run: Run, *, force: bool) -> None:
         restore_random_state(own["random"])
         run.state.meter.restore(own["meter"])
     run.saved_step = run.state.step
+    run.inherited = read_parents(folder)
     say(accelerator, f"Resumed `{folder}` at step {run.state.step}.")
 
 
@@ -194,6 +195,7 @@ def _checkpoint(run: Run) -> None:
                 recipe=run.recipe.to_yaml(),
                 processes=processes,
                 keep=run.recipe.run.checkpoint.keep,
+                parents=_parents(run),
             )
     run.saved_step = run.state.step
 
@@ -201,6 +203,13 @@ def _checkpoint(run: Run) -> None:
 def _save_artifact(run: Run, folder: Path) -> None:
     with on_main(run.accelerator) as is_main:
         if is_main:
-            with publish_folder(folder, overwrite=True) as temp, _averaged(run):
+            publishing = publish_folder(folder, overwrite=True, parents=_parents(run))
+            with publishing as temp, _averaged(run):
                 run.task.save(temp, run.state.model)
             say(run.accelerator, f"Wrote `{folder}` from the averaged weights.")
+
+
+def _parents(run: Run) -> Sequence[str]:
+    """What the weights were made from; whoever forgets one of these finds the run by it."""
+    own = run.task.parents() if isinstance(run.task, DerivedTask) else ()
+    return sorted({*own, *run.inherited})

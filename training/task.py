@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -70,6 +70,15 @@ class Task(Protocol):
 
     def fingerprint(self) -> str:
         """Hash of the data; a checkpoint of other data is not resumed."""
+        ...
+
+
+@runtime_checkable
+class DerivedTask(Task, Protocol):
+    """A task that can say what its weights were made from, so that it can be found again."""
+
+    def parents(self) -> Sequence[str]:
+        """Ids for the manifests of checkpoints and artifact, such as `zoo:<id>` of an entry."""
         ...
 
 

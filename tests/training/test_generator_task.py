@@ -22,6 +22,8 @@ from training_factories import losses, weight_hashes
 from lora_gen.conditioning.text import TextEncoder
 from lora_gen.errors import ConfigError
 from lora_gen.pipeline import LoraGenPipeline
+from lora_gen.zoo.provenance import trained_on
+from lora_gen.zoo.store import Zoo
 from training.behavior_data import TextStateCache, read_behaviors
 from training.generator_config import GeneratorTaskConfig
 from training.generator_task import GeneratorTask, build_generator_task
@@ -223,3 +225,16 @@ def test_text_state_cache_gives_the_states_of_the_encoder_in_any_order() -> None
         assert torch.equal(mask, wanted.mask)
         torch.testing.assert_close(states, wanted.states.half().float())
     assert len(cache._states) == 2
+
+
+def test_forget_finds_the_runs_that_learned_from_an_entry(
+    recipe: Make, world: Path, tmp_path: Path
+) -> None:
+    train(recipe("checkpoint.every=2", "task.objective.behavior=distill"))
+    with Zoo.open(world / "zoo", read_only=True) as zoo:
+        seen, *_ = zoo.ids(split="seen")
+    learned = trained_on(seen, tmp_path / "elsewhere", [tmp_path / "run"])
+    assert learned == {
+        str(tmp_path / "run" / name): "learned from it"
+        for name in ("checkpoint-2", "checkpoint-3", "final")
+    }

@@ -241,3 +241,19 @@ def test_state_load_tensors_makes_states_equal() -> None:
     target.load_tensors(saved)
     for stem, tensors in target.tensors().items():
         torch.testing.assert_close(tensors, saved[stem], rtol=0, atol=0)
+
+
+def test_checkpoints_remember_what_an_earlier_start_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Derived(ToyTask):
+        def parents(self) -> list[str]:
+            return ["zoo:forgotten"]
+
+    register_toy(monkeypatch, Derived)
+    train_toy(tmp_path, "max_steps=5")
+    register_toy(monkeypatch, ToyTask)
+    train_toy(tmp_path)
+    for name in ("checkpoint-12", "final"):  # the first one is pruned
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        assert manifest["parents"] == ["zoo:forgotten"]
