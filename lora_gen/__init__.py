@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lora_gen.pipeline import LoraGenPipeline
     from lora_gen.retrieval.predict import score_adapter
     from lora_gen.retrieval.search import AdapterIndex
+    from lora_gen.weight_space.merge import merge_adapters
     from lora_gen.zoo.store import Zoo
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "TokenLayout",
     "Zoo",
     "load_adapter",
+    "merge_adapters",
     "resolve_base",
     "save_adapter",
     "score_adapter",
@@ -59,6 +61,7 @@ _HOMES = {
     "TokenLayout": "lora_gen.codec.layout",
     "Zoo": "lora_gen.zoo.store",
     "load_adapter": "lora_gen.adapter.io",
+    "merge_adapters": "lora_gen.weight_space.merge",
     "resolve_base": "lora_gen.adapter.base_model",
     "save_adapter": "lora_gen.adapter.io",
     "score_adapter": "lora_gen.retrieval.predict",

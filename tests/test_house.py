@@ -30,8 +30,8 @@ FLOORS = (
     ("lora_gen.codec",),
     ("lora_gen.conditioning", "lora_gen.zoo"),
     ("lora_gen.models",),
-    ("lora_gen.pipeline_checks", "lora_gen.pipeline_start"),
-    ("lora_gen.retrieval", "lora_gen.pipeline"),
+    ("lora_gen.pipeline_checks", "lora_gen.pipeline_request", "lora_gen.pipeline_start"),
+    ("lora_gen.retrieval", "lora_gen.weight_space", "lora_gen.pipeline"),
     ("lora_gen.evaluation",),
     ("lora_gen.cli",),
 )
@@ -98,6 +98,7 @@ MANY_PARAMETERS = {
     ("lora_gen/pipeline.py", "__call__"),
     ("lora_gen/cli/evaluate.py", "evaluate"),
     ("lora_gen/cli/generate.py", "generate"),
+    ("lora_gen/cli/merge.py", "merge"),
     ("lora_gen/cli/refine.py", "refine"),
     ("lora_gen/cli/search.py", "search"),
     ("lora_gen/models/adapter_encoder.py", "__init__"),
@@ -121,6 +122,7 @@ PUBLIC = [
     "TokenLayout",
     "Zoo",
     "load_adapter",
+    "merge_adapters",
     "resolve_base",
     "save_adapter",
     "score_adapter",
@@ -129,7 +131,7 @@ PUBLIC = [
 VERBS = {
     "lora-gen": [
         *("apply", "audit", "convert", "doctor", "evaluate", "generate", "inspect"),
-        *("map", "refine", "score", "search", "similar", "zoo"),
+        *("map", "merge", "refine", "score", "search", "similar", "zoo"),
     ],
     "lora-gen zoo": [
         *("add", "block", "duplicates", "forget", "list"),

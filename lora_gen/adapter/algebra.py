@@ -166,7 +166,7 @@ def resize(adapter: Adapter, rank: int) -> Adapter:
 
 def singular_values(adapter: Adapter) -> Mapping[str, Tensor]:
     """Singular values of each module's delta weight, largest first, float64."""
-    return {name: _core_svd(pair)[1] for name, pair in adapter.pairs.items()}
+    return {name: core_svd(pair)[1] for name, pair in adapter.pairs.items()}
 
 
 def stacked_factors(name: str, adapters: Sequence[Adapter]) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,7 +196,7 @@ def _sum_pairs(name: str, terms: Sequence[tuple[LoraPair, float]]) -> LoraPair:
     return first.with_matrices(a_MI.to(first.lora_a.dtype), b_OM.to(first.lora_b.dtype))
 
 
-def _core_svd(pair: LoraPair) -> tuple[Tensor, Tensor, Tensor]:
+def core_svd(pair: LoraPair) -> tuple[Tensor, Tensor, Tensor]:
     """Thin SVD of the delta weight: U (out, R), S (R), V (in, R), by QR and an r-by-r SVD."""
     a_RI, b_OR = _factors(pair)
     q_OR, left_RR = torch.linalg.qr(b_OR)
@@ -206,7 +206,7 @@ def _core_svd(pair: LoraPair) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _truncate_pair(pair: LoraPair, rank: int) -> LoraPair:
-    u_OR, s_R, v_IR = _core_svd(pair)
+    u_OR, s_R, v_IR = core_svd(pair)
     kept = min(rank, s_R.numel())
     root_R = s_R[:kept].sqrt()
     b_OR, a_RI = u_OR[:, :kept] * root_R, (v_IR[:, :kept] * root_R).mT

@@ -15,6 +15,7 @@ from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
 from lora_gen.cli.map import zoo_map
+from lora_gen.cli.merge import merge
 from lora_gen.cli.refine import refine
 from lora_gen.cli.score import score
 from lora_gen.cli.search import search, similar
@@ -29,6 +30,7 @@ app = typer.Typer(
 VERBS = (
     *(generate, apply, inspect, doctor, convert, evaluate, audit, refine),
     *(search, similar, score),
+    merge,
 )
 for verb in VERBS:
     app.command(verb.__name__)(handled(verb))

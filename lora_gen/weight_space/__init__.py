@@ -1,0 +1,1 @@
+"""What people do with adapters besides generating them: merge, compress, balance, relate, edit."""
