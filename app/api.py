@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -9,6 +10,7 @@ from gradio.events import api
 
 from app.service.generation import GenerateRequest, Shape
 from app.service.service import Candidate
+from app.service.sessions import CancelledError
 from app.tabs.common import ANSWERING, LIGHT, SAMPLING, Parts, sentences
 
 
@@ -20,6 +22,7 @@ def add_endpoints(parts: Parts) -> None:
     api(endpoints.answer_inputs, **ANSWERING)
     api(endpoints.search_zoo, **ANSWERING)
     api(endpoints.list_adapters, **LIGHT)
+    api(endpoints.cancel_generation, **LIGHT)
 
 
 class Endpoints:
@@ -39,7 +42,7 @@ class Endpoints:
         guidance: float,
         seed: float,
         request: gr.Request,
-    ) -> tuple[dict[str, Any], str]:
+    ) -> Iterator[tuple[dict[str, Any], str | None]]:
         """Generate LoRA adapters from a description of a task.
 
         Args:
@@ -52,8 +55,9 @@ class Endpoints:
             seed: The same seed gives the same adapters.
             request: Whose session it is; filled in by the server.
 
-        Returns:
-            The adapters' ids, sizes and records, and the zip file of the first one.
+        Yields:
+            First the sampler's progress; at last the adapters' ids, sizes and records, and the zip
+            file of the first one.
         """
         asked = GenerateRequest(
             description=description,
@@ -64,11 +68,28 @@ class Endpoints:
             guidance=guidance,
             seed=seed,  # type: ignore[arg-type]
         )
-        made: list[Candidate] = []
         session = self._parts.session(request)
-        for update in self._parts.service.generate(session, asked):
-            made = made if isinstance(update, Shape) else update
-        return {"adapters": [_plain(one) for one in made]}, str(made[0].zip)
+        with session.work() as cancelled:
+            try:
+                for update in self._parts.service.generate(session, asked, cancelled):
+                    if isinstance(update, Shape):
+                        yield {"step": update.step, "steps": update.steps}, None
+                    else:
+                        yield {"adapters": [_plain(one) for one in update]}, str(update[0].zip)
+            except CancelledError as error:
+                raise gr.Error("Cancelled. Nothing was kept.", print_exception=False) from error
+
+    @sentences
+    def cancel_generation(self, request: gr.Request) -> int:
+        """Stop what the caller's session is generating; nothing of it is kept.
+
+        Args:
+            request: Whose session it is; filled in by the server.
+
+        Returns:
+            How many runs were told to stop; they do within one sampler step.
+        """
+        return self._parts.session(request).cancel()
 
     @sentences
     def inspect_adapter(self, files: list[str], request: gr.Request) -> dict[str, Any]:

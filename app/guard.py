@@ -24,6 +24,11 @@ MAX_HEADERS = 100
 MAX_TRACKED = 10_000
 JOIN, CALL, UPLOAD = "/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/upload"
 
+FILES = ("/assets/", "/static/", "/theme.css")
+FILE_COST = 0.05
+"""Share of a request that a file of the page costs. A first visit asks for about ninety; a page
+that is refused one of them waits for ever."""
+
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -60,7 +65,7 @@ class GuardConfig:
 
 @dataclass
 class _Bucket:
-    """Tokens of one address; one is paid for each request."""
+    """Tokens of one address; each request pays its cost."""
 
     tokens: float
     at: float = field(default_factory=time.monotonic)
@@ -125,13 +130,15 @@ class Guard:
         limit = MAX_UPLOAD if scope["path"] == UPLOAD else MAX_BODY
         if not length.isdigit() or int(length) > limit:
             return 413, _too_large(limit)
-        wait = self._pay(str((scope.get("client") or ("",))[0]))
+        is_file = scope["method"] == "GET" and scope["path"].startswith(FILES)
+        address = str((scope.get("client") or ("",))[0])
+        wait = self._pay(address, cost=FILE_COST if is_file else 1.0)
         return None if wait is None else (429, f"Too many requests. Try again in {wait:.0f} s.")
 
     def _is_own(self, origin: str) -> bool:
         return _host(urlsplit(origin).netloc) in self._config.hosts
 
-    def _pay(self, address: str) -> float | None:
+    def _pay(self, address: str, *, cost: float) -> float | None:
         """None when the address may go on, else the seconds until it may."""
         rate = self._config.requests_per_minute / 60
         bucket = self._buckets.setdefault(address, _Bucket(self._config.requests_per_minute))
@@ -142,9 +149,9 @@ class Guard:
         full = float(self._config.requests_per_minute)
         bucket.tokens = min(full, bucket.tokens + (now - bucket.at) * rate)
         bucket.at = now
-        if bucket.tokens < 1:
-            return max(1.0, (1 - bucket.tokens) / rate)
-        bucket.tokens -= 1
+        if bucket.tokens < cost:
+            return max(1.0, (cost - bucket.tokens) / rate)
+        bucket.tokens -= cost
         return None
 
     def _busy(self, body: bytes, path: str) -> tuple[int, str] | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from app.service import limits
 from app.service.models import Models
+from app.service.sessions import CancelledError
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.algebra import module_norms
 from lora_gen.codec.codec import AdapterCodec
@@ -81,10 +82,6 @@ class Sampled:
     records: tuple[Mapping[str, Any], ...]
 
 
-class CancelledError(Exception):
-    """The visitor cancelled, or left."""
-
-
 def sample(
     models: Models, request: GenerateRequest, cancelled: threading.Event
 ) -> Iterator[Shape | Sampled]:
@@ -102,8 +99,12 @@ def sample(
     try:
         while True:
             update = updates.get()
+            while not updates.empty():
+                update = updates.get()
             if isinstance(update, BaseException):
                 raise update
+            if cancelled.is_set():  # even when the sampler was faster than the click
+                raise CancelledError
             yield update
             if isinstance(update, Sampled):
                 return
@@ -144,8 +145,6 @@ def _work(
                 generator=torch.Generator().manual_seed(request.seed),
                 callback_on_step_end=tell,
             )
-        if cancelled.is_set():
-            raise CancelledError
         sampled = Sampled(adapters=tuple(output.adapters), records=tuple(output.provenance))
         updates.put(sampled)
     except BaseException as error:

@@ -17,7 +17,7 @@ from app.service.inspection import Inspection, examine
 from app.service.models import Models
 from app.service.reports import Report, read_report
 from app.service.search import Hit, Index, TextIndex
-from app.service.sessions import OwnAdapter, Session
+from app.service.sessions import CancelledError, OwnAdapter, Session
 from app.service.uploads import receive_adapter
 from app.service.zoo_view import Neighbor, ZooView
 from app.settings import AppConfig
@@ -84,18 +84,22 @@ class AppService:
         self.search("warm up", count=1)
 
     def generate(
-        self, session: Session, request: GenerateRequest
+        self, session: Session, request: GenerateRequest, cancelled: threading.Event
     ) -> Iterator[Shape | list[Candidate]]:
         """The shape after each sampler step, at last the candidates, kept in the session.
 
+        Args:
+            session: Whose request it is.
+            request: What was asked for.
+            cancelled: Ends it within one step once it is set.
+
         Raises:
             LoraGenError: The request cannot be served; the sentence says why.
-            CancelledError: The session was cancelled meanwhile.
+            CancelledError: It was cancelled meanwhile; nothing of it is kept.
         """
-        session.cancelled = threading.Event()
-        for update in sample(self.models, request, session.cancelled):
+        for update in sample(self.models, request, cancelled):
             if isinstance(update, Sampled):
-                yield self._keep(session, request, update)
+                yield self._keep(session, request, update, cancelled)
             else:
                 yield update
 
@@ -105,11 +109,12 @@ class AppService:
         Raises:
             LoraGenError: It is no adapter that can be trusted.
         """
-        new, folder = session.new_folder()
-        path, adapter = receive_adapter(files, folder)
-        title = f"upload {len(session.adapters()) + 1}"
-        own = OwnAdapter(id=new, title=title, adapter=adapter, folder=path, source="uploaded")
-        session.keep(own)
+        with session.work():
+            new, folder = session.new_folder()
+            path, adapter = receive_adapter(files, folder)
+            title = f"upload {len(session.adapters()) + 1}"
+            own = OwnAdapter(id=new, title=title, adapter=adapter, folder=path, source="uploaded")
+            session.keep(own)
         return own
 
     def menu(self, session: Session) -> list[tuple[str, str]]:
@@ -218,13 +223,23 @@ class AppService:
         """Python that loads a generated adapter and asks it once."""
         return loading_code(self.models.spec(own.adapter.base or ""), own.id, example)
 
-    def _keep(self, session: Session, request: GenerateRequest, made: Sampled) -> list[Candidate]:
+    def _keep(
+        self,
+        session: Session,
+        request: GenerateRequest,
+        made: Sampled,
+        cancelled: threading.Event,
+    ) -> list[Candidate]:
         """Save every candidate and its zip into the session."""
         spec = self.models.spec(request.base)
-        kept = []
+        kept: list[Candidate] = []
         for number, (adapter, record) in enumerate(
             zip(made.adapters, made.records, strict=True), start=1
         ):
+            if cancelled.is_set():
+                for candidate in kept:
+                    session.drop(candidate.own.id)
+                raise CancelledError
             new, folder = session.new_folder()
             shown = _plain(record)
             save_adapter(

@@ -7,7 +7,8 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,67 @@ class OwnAdapter:
     """How it was made; empty for uploads."""
 
 
+class CancelledError(Exception):
+    """The visitor cancelled, or left."""
+
+
 class Session:
-    """One visitor's adapters, oldest first, and whether the running sampler has to stop."""
+    """One visitor's adapters, oldest first, and the work that runs for them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.cancelled = threading.Event()
         self.used = time.monotonic()
         self._adapters: OrderedDict[str, OwnAdapter] = OrderedDict()
+        self._asked: threading.Event | None = None
+        self._running: list[threading.Event] = []
+        self._closed = False
         self._lock = threading.Lock()
+
+    def ask(self) -> bool:
+        """Announce work, which can be cancelled from now on; False while other work runs."""
+        with self._lock:
+            if self._running:
+                return False
+            self._asked = threading.Event()
+            return True
+
+    @contextmanager
+    def work(self, *, asked: bool = False) -> Iterator[threading.Event]:
+        """A block of work that ends early once its event is set.
+
+        Args:
+            asked: Whether it is the one that `ask` announced.
+        """
+        with self._lock:
+            cancelled = self._asked if asked and self._asked else threading.Event()
+            self._asked = None if asked else self._asked
+            self._running.append(cancelled)
+            if self._closed:
+                cancelled.set()
+        try:
+            yield cancelled
+        finally:
+            with self._lock:
+                self._running.remove(cancelled)
+                closed = self._closed
+            if closed:  # what the work wrote after `close` would stay for ever
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def cancel(self) -> int:
+        """Stop what runs and what was asked for; how many pieces of work that were."""
+        with self._lock:
+            found = [*self._running, *([self._asked] if self._asked else [])]
+        for cancelled in found:
+            cancelled.set()
+        return len(found)
+
+    def close(self) -> None:
+        """Stop what runs, forget the adapters, delete the files."""
+        with self._lock:
+            self._closed = True
+            self._adapters.clear()
+        self.cancel()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def new_folder(self) -> tuple[str, Path]:
         """A fresh id and the folder, not yet made, for its files."""
@@ -62,9 +115,14 @@ class Session:
         with self._lock:
             self._adapters[own.id] = own
             while len(self._adapters) > MAX_ADAPTERS:
-                _, oldest = self._adapters.popitem(last=False)
-                shutil.rmtree(oldest.folder, ignore_errors=True)
-                (self.folder / f"lora-{oldest.id}.zip").unlink(missing_ok=True)
+                self._delete(self._adapters.popitem(last=False)[1])
+
+    def drop(self, id: str) -> None:
+        """Forget an adapter and its files, if it is there."""
+        with self._lock:
+            own = self._adapters.pop(id, None)
+            if own is not None:
+                self._delete(own)
 
     def adapters(self) -> list[OwnAdapter]:
         """All adapters, newest first."""
@@ -84,6 +142,12 @@ class Session:
                 f"`{id[:40]}` is not an adapter of this visit. Generate or upload it again."
             )
         return found
+
+    def _delete(self, own: OwnAdapter) -> None:
+        top = self.folder / own.id
+        shutil.rmtree(top, ignore_errors=True)
+        for zip in self.folder.glob(f"lora-{own.id}*.zip"):
+            zip.unlink(missing_ok=True)
 
 
 class Sessions:
@@ -113,7 +177,7 @@ class Sessions:
             self._sessions.move_to_end(key)
             stale = self._stale()
         for old in stale:
-            _end(old)
+            old.close()
         return session
 
     def close(self, key: str | None) -> None:
@@ -121,7 +185,7 @@ class Sessions:
         with self._lock:
             session = self._sessions.pop(key or "", None)
         if session is not None:
-            _end(session)
+            session.close()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -137,8 +201,3 @@ class Sessions:
             del self._sessions[key]
             found.append(first)
         return found
-
-
-def _end(session: Session) -> None:
-    session.cancelled.set()
-    shutil.rmtree(session.folder, ignore_errors=True)

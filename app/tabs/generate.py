@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,9 @@ import gradio as gr
 from app.pictures.findings import note
 from app.pictures.heat_map import heat_map
 from app.service import limits
-from app.service.generation import CancelledError, GenerateRequest, Shape
+from app.service.generation import GenerateRequest, Shape
 from app.service.service import Candidate
-from app.service.sessions import Session
+from app.service.sessions import CancelledError, Session
 from app.service.uploads import read_rows
 from app.tabs.common import LIGHT, PRIVATE, SAMPLING, Parts, answer_table, sentences
 
@@ -27,6 +28,10 @@ EXAMPLES = [
     ["get the value from a key=value pair, then put it in square brackets", "port=6362\ncity=oslo"],
 ]
 EMPTY = "Your adapter appears here: how much it changes each module, and what it answers."
+CANCELLED = "Cancelled. Nothing was kept."
+CANCELLING = f"() => {json.dumps(note('Cancelling …', kind='busy'))}"
+"""Runs in the browser, before the request to cancel leaves it: an answer that came later than the
+sampler's last word would stand there for ever."""
 
 
 class GenerateTab:
@@ -128,13 +133,21 @@ class GenerateTab:
         }
         shown = [self.status, self.shape, self.answers, self.keep]
         shown += [self.pick, self.download, self.code, self.cancel]
-        done = gr.on(
+        started = gr.on(
             [self.run.click, self.description.submit],
-            self.generate,
-            asked,
-            shown,
+            self.ask,
+            None,
+            [self.status, self.cancel],
+            queue=False,
             trigger_mode="once",
-            **SAMPLING,
+            **PRIVATE,
+        )
+        done = started.then(self.generate, asked, shown, trigger_mode="once", **SAMPLING, **PRIVATE)
+        done.failure(
+            lambda: (note(EMPTY), "", gr.update(interactive=False)),
+            None,
+            [self.status, self.shape, self.cancel],
+            queue=False,
             **PRIVATE,
         )
         self.examples.click(
@@ -144,38 +157,42 @@ class GenerateTab:
             **LIGHT,
             **PRIVATE,
         )
-        self.cancel.click(self.stop, None, [self.status, self.cancel], queue=False, **PRIVATE)
+        self.cancel.click(None, None, self.status, js=CANCELLING, **PRIVATE).then(
+            self.stop, None, None, queue=False, **PRIVATE
+        )
         self.pick.input(self.choose, self.pick, [self.download, self.code], **LIGHT, **PRIVATE)
         return done
 
     @sentences
     def generate(self, values: dict[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
         """The tab's state after each step of the sampler, then after each answer."""
-        yield {
-            self.status: note("Reading the description …", kind="busy"),
-            self.cancel: gr.update(interactive=True),
-            self.answers: "",
-            self.keep: gr.update(visible=False),
-        }
         session = self._parts.session(request)
-        try:
-            asked = self._request(values)
-            for update in self._parts.service.generate(session, asked):
-                if isinstance(update, Shape):
-                    yield self._progress(update)
-                else:
-                    yield self._finished(update, values)
-                    yield from self._tried(session, update, values)
-        except CancelledError:
-            yield {self.status: note("Cancelled. Nothing was kept.")} | self._idle()
-        except Exception:
-            yield {self.status: note(EMPTY), self.shape: ""} | self._idle()
-            raise
+        with session.work(asked=True) as cancelled:
+            yield {
+                self.status: note("Reading the description …", kind="busy"),
+                self.answers: "",
+                self.keep: gr.update(visible=False),
+            }
+            try:
+                asked = self._request(values)
+                for update in self._parts.service.generate(session, asked, cancelled):
+                    if isinstance(update, Shape):
+                        yield self._progress(update)
+                    else:
+                        yield self._finished(update, values)
+                        yield from self._tried(session, update, values)
+            except CancelledError:
+                yield {self.status: note(CANCELLED), self.shape: ""} | self._idle()
 
-    def stop(self, request: gr.Request) -> tuple[str, Any]:
+    def ask(self, request: gr.Request) -> Any:
+        """Announce the request, so that it can be cancelled while it waits."""
+        if not self._parts.session(request).ask():
+            return gr.skip()
+        return note("Waiting for the generator …", kind="busy"), gr.update(interactive=True)
+
+    def stop(self, request: gr.Request) -> None:
         """Tell the running sampler to stop; it does within one step."""
-        self._parts.session(request).cancelled.set()
-        return note("Cancelling …", kind="busy"), gr.update(interactive=False)
+        self._parts.session(request).cancel()
 
     @sentences
     def choose(self, reference: str, request: gr.Request) -> tuple[Any, str]:

@@ -102,6 +102,19 @@ def test_guard_slows_an_address_down() -> None:
     assert ask(guard, client=("10.0.0.2", 1))[0] == 200
 
 
+def test_guard_lets_a_first_visit_load_all_its_files() -> None:
+    guard = guard_of(requests_per_minute=10)
+    found = [ask(guard, path=f"/assets/{i}.js")[0] for i in range(90)]
+    assert [*found, ask(guard)[0]] == [200] * 91
+
+
+def test_guard_slows_down_whoever_asks_for_files_for_ever() -> None:
+    guard = guard_of(requests_per_minute=1)
+    assert ask(guard)[0] == 200
+    assert ask(guard, path="/assets/x.js")[0] == 429
+    assert ask(guard_of(), method="POST", path="/assets/x.js")[0] == 200
+
+
 @pytest.mark.parametrize(
     ("waiting", "status", "sentence"),
     [

@@ -85,7 +85,8 @@ def test_sessions_are_kept_apart_and_closed(tmp_path: Path) -> None:
         other.get(own.id)
     sessions.close("one")
     assert not own.folder.exists()
-    assert mine.cancelled.is_set()
+    with mine.work() as cancelled:
+        assert cancelled.is_set()
 
 
 def test_session_without_a_key_is_refused(tmp_path: Path) -> None:
