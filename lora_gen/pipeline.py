@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,9 @@ from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.codec.codec import AdapterCodec
 from lora_gen.codec.layout import TokenLayout
-from lora_gen.conditioning.condition import (
-    Condition,
-    base_condition,
-    encode_examples,
-    encode_prompts,
-)
+from lora_gen.conditioning.condition import Condition
 from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
-from lora_gen.errors import ConditionError, GeneratorError
+from lora_gen.errors import GeneratorError
 from lora_gen.models.recurrent_denoiser import Prototype, RecurrentDenoiser
 from lora_gen.pipeline_checks import (
     require_flow_scheduler,
@@ -33,6 +28,7 @@ from lora_gen.pipeline_checks import (
     require_trained,
     seed_of,
 )
+from lora_gen.pipeline_request import RequestEncoder
 from lora_gen.pipeline_start import Start, set_timesteps, start_of
 
 DEFAULT_STEPS = 4
@@ -83,7 +79,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         require_flow_scheduler(scheduler)
         self.register_modules(denoiser=denoiser, scheduler=scheduler)
         self.register_to_config(text_encoder_name=text_encoder_name)
-        self._encoder: TextEncoder | None = None
+        self._request = RequestEncoder(denoiser, text_encoder_name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As usual, but a noise scheduler that cannot sample a flow is refused.
@@ -139,17 +135,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         Raises:
             ConditionError: Its weights are not those the generator was trained with.
         """
-        if self._encoder is None:
-            encoder = TextEncoder.from_pretrained(self.config.text_encoder_name)
-            trained_with = self.denoiser.config.text_fingerprint
-            if trained_with not in (None, encoder.fingerprint):
-                raise ConditionError(
-                    f"The text encoder `{encoder.name}` has weights {encoder.fingerprint[:12]}…, "
-                    f"but this generator was trained with {trained_with[:12]}…. "
-                    "Install the text encoder it was trained with."
-                )
-            self._encoder = encoder.to(self.denoiser.device)
-        return self._encoder
+        return self._request.text
 
     @torch.no_grad()
     @_one_thread()
@@ -208,18 +194,19 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         spec = self._spec(base)
         if not allow_untrained:
             require_trained(spec, tuple(self.denoiser.config.trained_bases))
-        condition = self._condition(text, prompts, examples, spec)
+        condition = self._request.encode(text, prompts, examples, spec)
         layout = TokenLayout.build(
             spec, rank=rank, width=self.denoiser.config.token_width, targets=targets
         )
-        prototypes = [self._prototype(condition, layout, num_adapters)]
-        if guidance != 1.0:
-            prototypes.append(self._prototype(condition.null(), layout, num_adapters))
         seed = seed_of(generator)
+        noise = self._noise(num_adapters, layout, generator)
+        prototypes = [self._prototype(condition, layout, noise)]
+        if guidance != 1.0:
+            prototypes.append(self._prototype(condition.null(), layout, noise))
         codec = AdapterCodec(layout=layout, scaling=self.denoiser.token_scaling)
         start = start_of(start_from, codec, strength=strength, keep=keep)
         tokens = self._sample(
-            prototypes, layout, steps, guidance, generator, callback_on_step_end, start=start
+            prototypes, noise, steps, guidance, generator, callback_on_step_end, start=start
         )
         adapters = [codec.decode(t.cpu(), base=spec.id, task_type=spec.task_type) for t in tokens]
         record = {
@@ -251,27 +238,19 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             base = trained[0]
         return base if isinstance(base, BaseModelSpec) else BaseModelSpec.from_config(base)
 
-    def _condition(
-        self,
-        text: str | None,
-        prompts: Sequence[str] | None,
-        examples: Sequence[tuple[str, str]] | None,
-        spec: BaseModelSpec,
-    ) -> Condition:
-        if text is None and not prompts and not examples:
-            raise ConditionError("Nothing was asked: pass `text`, `prompts` or `examples`.")
-        states = self.encoder.encode([text]) if text is not None else None
-        condition = Condition(
-            text_states=states.states if states else None,
-            text_mask=states.mask if states else None,
-            prompt_bytes=encode_prompts([prompts]) if prompts else None,
-            example_bytes=encode_examples([examples]) if examples else None,
-            base_features=base_condition(spec, 1),
-        )
-        return condition.to(self.denoiser.device)
+    def _noise(self, count: int, layout: TokenLayout, generator: torch.Generator | None) -> Tensor:
+        shape = (count, layout.num_tokens, layout.width + 1)
+        source = generator.device if generator is not None else "cpu"
+        return torch.randn(shape, generator=generator, device=source).to(self.denoiser.device)
 
-    def _prototype(self, condition: Condition, layout: TokenLayout, count: int) -> Prototype:
-        """One backbone pass, shared by all candidates."""
+    def _prototype(self, condition: Condition, layout: TokenLayout, noise_BND: Tensor) -> Prototype:
+        """One backbone pass: for all candidates together, or for each where it has a latent."""
+        count = noise_BND.shape[0]
+        latent_BZ = self.denoiser.latent_of(noise_BND)
+        if latent_BZ is not None:
+            condition = replace(condition.expand(count), latent=latent_BZ)
+            each: Prototype = self.denoiser.prototype(condition, layout)
+            return each
         found = self.denoiser.prototype(condition, layout)
         return Prototype(
             states=found.states.expand(count, -1, -1),
@@ -282,7 +261,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
     def _sample(
         self,
         prototypes: list[Prototype],
-        layout: TokenLayout,
+        noise_BND: Tensor,
         steps: int,
         guidance: float,
         generator: torch.Generator | None,
@@ -291,11 +270,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         start: Start | None,
     ) -> Tensor:
         """Scheduler steps from noise to clean tokens, (B, N, D)."""
-        count = prototypes[0].states.shape[0]
-        shape = (count, layout.num_tokens, layout.width + 1)
-        device = self.denoiser.device
-        source = generator.device if generator is not None else "cpu"
-        noise_BND = torch.randn(shape, generator=generator, device=source).to(device)
+        count, device = noise_BND.shape[0], noise_BND.device
         x_BND = noise_BND if start is None else start.noised(noise_BND, start.strength)
         strength = 1.0 if start is None else start.strength
         set_timesteps(self.scheduler, steps, device, strength=strength)

@@ -30,6 +30,7 @@ from training.behavior_data import BehaviorRecord, write_behaviors
 
 WIDTH = 16
 TEXT_DIM = 8
+EXAMPLE_DIM, LATENT_DIM = 6, 3
 SIZES: dict[str, Any] = {
     "hidden_dim": 16,
     "backbone_layers": 2,
@@ -129,6 +130,9 @@ def tiny_condition(spec: BaseModelSpec | None = None) -> Condition:
         prompt_bytes=encode_prompts([["Anna Lee", "Bo"], ["x"]]),
         example_bytes=encode_examples([[("ab", "AB"), ("hello", "HELLO")], [("ab", "ba")]]),
         base_features=base_condition(spec or tiny_spec(), 2),
+        example_states=torch.arange(2 * 2 * EXAMPLE_DIM).view(2, 2, -1) / 10,
+        example_mask=torch.tensor([[True, True], [True, False]]),
+        latent=torch.linspace(-1, 1, 2 * LATENT_DIM).view(2, -1),
     )
 
 
@@ -143,6 +147,9 @@ def row_of(condition: Condition, row: int) -> Condition:
         prompt_bytes=prompts[None],
         example_bytes=examples[None],
         base_features=parts.base_features[row : row + 1],
+        example_states=parts.example_states[row : row + 1, : int(parts.example_mask[row].sum())],
+        example_mask=parts.example_mask[row : row + 1, : int(parts.example_mask[row].sum())],
+        latent=parts.latent[row : row + 1],
     )
 
 

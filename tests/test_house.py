@@ -19,11 +19,14 @@ FOLDERS = ("lora_gen", "training", "app", "recipes")
 
 FLOORS = (
     (
+        "lora_gen.closing",
         "lora_gen.durable_folders",
         "lora_gen.errors",
         "lora_gen.files",
         "lora_gen.limits",
+        "lora_gen.memory",
         "lora_gen.safetensors_header",
+        "lora_gen.safetensors_stream",
         "lora_gen.strict_json",
     ),
     ("lora_gen.adapter", "lora_gen.assets"),
@@ -57,6 +60,7 @@ DOORS = {
         "lora_gen/adapter/probe",
         "lora_gen/cli/common.py",
         "lora_gen/conditioning/chat.py",
+        "lora_gen/conditioning/examples.py",
         "lora_gen/conditioning/text.py",
         "lora_gen/evaluation/",
         "lora_gen/pipeline.py",
@@ -67,12 +71,14 @@ DOORS = {
     "diffusers": (
         "lora_gen/adapter/probe",
         "lora_gen/cli/common.py",
+        "lora_gen/evaluation/pictures.py",
         "lora_gen/models/",
         "lora_gen/pipeline.py",
+        "recipes/tiny_sd/",
         "training/",
     ),
     # Both formats are written and read without PEFT; fine-tuning, tests and users load with it.
-    "peft": ("lora_gen/evaluation/refine.py",),
+    "peft": ("lora_gen/evaluation/refine.py", "recipes/tiny_lm/weight_space/"),
     "matplotlib": ("lora_gen/evaluation/figures.py", "lora_gen/retrieval/map.py", "recipes/"),
     "pickle": (),
     "sentence_transformers": (),

@@ -48,7 +48,7 @@ def denoiser() -> Any:
 @pytest.fixture
 def pipe(denoiser: Any) -> LoraGenPipeline:
     made = LoraGenPipeline.build(denoiser)
-    made._encoder = StubTextEncoder()  # type: ignore[assignment]
+    made._request._text = StubTextEncoder()  # type: ignore[assignment]
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -88,7 +88,7 @@ def test_pipeline_walks_the_path_that_behavior_is_trained_on(
     pipe: LoraGenPipeline, denoiser: Any, steps: int
 ) -> None:
     layout = tiny_layout(2)
-    prototype = denoiser.prototype(pipe._condition(TEXT, None, None, SPEC), layout)
+    prototype = denoiser.prototype(pipe._request.encode(TEXT, None, None, SPEC), layout)
     noise = torch.randn(1, layout.num_tokens, WIDTH + 1, generator=_seed())
     seen = _tokens(pipe, steps)
     for stop in range(steps):
@@ -114,10 +114,10 @@ def test_pipeline_walks_the_path_that_behavior_is_trained_on(
 def test_every_scheduler_returns_the_data_of_a_true_denoiser(
     scheduler: Any, steps: int, tolerance: float
 ) -> None:
-    true = tiny_denoiser(kind=TrueDenoiser)
+    true = tiny_denoiser(kind=TrueDenoiser, trained_bases=(SPEC.id,))
     true.data = torch.randn(tiny_layout(2).num_tokens, WIDTH + 1, generator=_seed(7))
     pipe = LoraGenPipeline(true, scheduler)
-    pipe._encoder = StubTextEncoder()  # type: ignore[assignment]
+    pipe._request._text = StubTextEncoder()  # type: ignore[assignment]
     found = _tokens(pipe, steps)[-1]["latents"][0]
     torch.testing.assert_close(found, true.data, atol=tolerance, rtol=0)
 
@@ -150,7 +150,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(pipe: LoraGenPip
 
 def test_same_seed_gives_the_same_bytes_when_the_scheduler_draws_noise(denoiser: Any) -> None:
     pipe = LoraGenPipeline(denoiser, FlowMatchEulerDiscreteScheduler(stochastic_sampling=True))
-    pipe._encoder = StubTextEncoder()  # type: ignore[assignment]
+    pipe._request._text = StubTextEncoder()  # type: ignore[assignment]
     assert _digests(pipe, 1) == _digests(pipe, 1)
 
 
@@ -244,7 +244,8 @@ def test_a_request_without_content_base_or_rank_is_refused(pipe: LoraGenPipeline
 
 def test_text_encoder_of_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TextEncoder, "from_pretrained", lambda name: StubTextEncoder())
-    pipe = LoraGenPipeline.build(tiny_denoiser(text_fingerprint="a" * 64))
+    denoiser = tiny_denoiser(text_fingerprint="a" * 64, trained_bases=(SPEC.id,))
+    pipe = LoraGenPipeline.build(denoiser)
     sentence = r"`stub` has weights 555555555555…, but this generator was trained with aaaaaaaaaaaa"
     with pytest.raises(ConditionError, match=sentence):
         pipe(TEXT, base=SPEC)

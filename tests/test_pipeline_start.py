@@ -22,7 +22,7 @@ SPEC = tiny_spec()
 @pytest.fixture(scope="module")
 def pipe() -> LoraGenPipeline:
     made = LoraGenPipeline.build(tiny_denoiser(trained_bases=(SPEC.id,)).requires_grad_(False))
-    made._encoder = StubTextEncoder()  # type: ignore[assignment]
+    made._request._text = StubTextEncoder()  # type: ignore[assignment]
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -59,7 +59,7 @@ def test_true_denoiser_returns_the_data_from_any_start(start: Adapter, strength:
     wanted = random_adapter(SPEC, rank=2, seed=8)
     true.data = codec.encode(wanted)
     pipe = LoraGenPipeline.build(true)
-    pipe._encoder = StubTextEncoder()  # type: ignore[assignment]
+    pipe._request._text = StubTextEncoder()  # type: ignore[assignment]
     found = sampled(pipe, start_from=start, strength=strength)
     torch.testing.assert_close(dense_vector(found), dense_vector(wanted), atol=1e-3, rtol=1e-2)
 

@@ -25,6 +25,8 @@ class ModelConfig:
     """Width of the perceptrons over H."""
     byte_dim: int = 96
     """Width of the reader of prompts and examples."""
+    latent_dim: int = 0
+    """Width of what the noise of all slots has in common, by which samples can differ; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,16 @@ class ObjectiveConfig:
     """Share of rows that are shown unlabeled inputs."""
     show_examples: float = 0.25
     """Share of rows that are shown input-output pairs."""
+    candidates: int = 4
+    """Adapters that are sampled together for an ambiguous description, and readings they share."""
+    ambiguous_rows: int = 1
+    """Ambiguous descriptions in a micro-batch, where `task.ambiguous` names some."""
+    lines_per_reading: int = 2
+    """Lines of each reading that every candidate is tried on."""
+    readings_weight: float = 0.3
+    """Weight of the loss on ambiguous descriptions."""
+    vague_share: float = 0.1
+    """Share of rows that get an ambiguous text, and examples that say what is meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +81,12 @@ class GeneratorTaskConfig:
     """Splits to train on; the tasks of one named twice come twice as often."""
     validation_split: str = "unseen_composition"
     text_encoder: str = DEFAULT_TEXT_ENCODER
+    ambiguous: str | None = None
+    """File of descriptions that fit several tasks."""
+    read_examples: bool = False
+    """Whether the network reads examples through the base, beside their bytes."""
+    start_from: str | None = None
+    """Generator folder whose weights training starts from; parts it lacks start fresh."""
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
@@ -78,6 +96,10 @@ class GeneratorTaskConfig:
             goal.behavior == "labels" or self.zoo is not None,
             "`task.zoo` is missing, but `task.objective.behavior=distill` compares with its "
             "adapters. Set `task.zoo`.",
+        )
+        require(
+            self.ambiguous is None or 2 <= goal.candidates <= 6,
+            f"`task.objective.candidates` is {goal.candidates}, but must be between 2 and 6.",
         )
         require(
             goal.sampler_steps >= 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_gen.adapter.base_model import BaseModelSpec, resolve_base
+from lora_gen.adapter.stacked import StackedFactors
 from lora_gen.codec.canonical import canonicalize
 from lora_gen.codec.codec import AdapterCodec
 from lora_gen.codec.layout import TokenLayout
@@ -22,13 +23,13 @@ from lora_gen.conditioning.chat import Lines, load_causal_lm
 from lora_gen.conditioning.condition import (
     Condition,
     base_condition,
-    encode_examples,
-    encode_prompts,
 )
+from lora_gen.conditioning.examples import ExampleReader, example_width
 from lora_gen.conditioning.text import TextEncoder
 from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.models.recurrent_denoiser import RecurrentDenoiser
 from lora_gen.zoo.store import Zoo
+from training.ambiguity import Ambiguity, read_ambiguous
 from training.behavior_data import (
     BehaviorRecord,
     TextStateCache,
@@ -37,14 +38,17 @@ from training.behavior_data import (
     require_usable,
 )
 from training.generator_config import GeneratorTaskConfig
+from training.generator_data import GeneratorData, Readers
+from training.generator_start import start_weights
 from training.objectives import (
     distillation_loss,
     flow_matching_loss,
+    grouped_label_losses,
     label_loss,
+    matching_loss,
     predict_on_path,
     sample_on_path,
 )
-from training.order import batch_positions, derive_seed
 from training.task import TaskContext
 
 
@@ -96,10 +100,32 @@ class GeneratorTask:
             scaling=asdict(scaling),
             text_fingerprint=encoder.fingerprint,
             trained_bases=(config.base,),
+            example_dim=example_width(self.spec.hidden_size) if config.read_examples else 0,
             **asdict(config.model),
         )
+        if config.start_from is not None:
+            start_weights(self.denoiser, Path(config.start_from))
         self.model: nn.Module = _Trainee(self.denoiser, self)
-        self._lines: dict[tuple[str, str], tuple[list[int], int]] = {}
+        self.data = GeneratorData(
+            self.records,
+            config.objective,
+            readers=Readers(
+                texts=self.texts,
+                chat=self.chat,
+                spec=self.spec,
+                examples=ExampleReader(self.base, self.chat) if config.read_examples else None,
+            ),
+            context=context,
+            zoo_tokens=self.zoo_tokens,
+            ambiguity=self._ambiguity(),
+        )
+
+    def _ambiguity(self) -> Ambiguity | None:
+        if self.config.ambiguous is None:
+            return None
+        tasks = {record.task: record for record in self.records}
+        records = read_ambiguous(Path(self.config.ambiguous), split="train")
+        return Ambiguity(records, tasks, places=self.config.objective.candidates)
 
     _scaled_by: tuple[str, ...] = ()
     """Ids of the zoo's entries that the scaling of tokens was fitted to."""
@@ -120,60 +146,8 @@ class GeneratorTask:
             return ZooTokens(zoo, codec, names, Path(self.config.cache)), scaling
 
     def batch(self, index: int) -> dict[str, Any]:
-        """Micro-batch `index`: conditions, lines, and zoo tokens where there are any."""
-        seed = self.context.seed
-        positions = batch_positions(
-            index, batch_size=self.context.batch_size, length=len(self.records), seed=seed
-        )
-        rng = random.Random(derive_seed(seed, "batch", index))
-        # The same for neighbors, so that parallel processes have equal work and none waits.
-        shared = random.Random(derive_seed(seed, "shape", index // 8))
-        records = [self.records[i] for i in positions.tolist()]
-        batch: dict[str, Any] = {
-            "condition": self._condition(records, rng),
-            "rank": shared.choice(self.config.objective.ranks),
-            "levels": _levels(shared, self.config.objective.sampler_steps),
-        }
-        lines = [
-            pair
-            for r in records
-            for pair in rng.sample(r.examples, self.config.objective.lines_per_task)
-        ]
-        packed = self.pack(lines)
-        batch |= {"input_ids": packed.input_ids, "labels": packed.labels}
-        if self.zoo_tokens is not None:
-            batch["tokens"], batch["rows"] = self.zoo_tokens.batch([r.task for r in records])
-        return batch
-
-    def pack(self, pairs: list[tuple[str, str]]) -> Lines:
-        """Lines of the base's chat, tokenized once."""
-        for pair in pairs:
-            if pair not in self._lines:
-                self._lines[pair] = self.chat.line(*pair)
-        return self.chat.pack([self._lines[pair] for pair in pairs])
-
-    def _condition(self, records: list[BehaviorRecord], rng: random.Random) -> Condition:
-        goal = self.config.objective
-        states, mask = self.texts.batch([rng.choice(r.descriptions) for r in records])
-        prompts: list[list[str]] = []
-        examples: list[list[tuple[str, str]]] = []
-        for i, record in enumerate(records):
-            no_text = rng.random() < goal.drop_text
-            if no_text:
-                mask[i] = False
-            shown = rng.random() < (0.7 if no_text else goal.show_examples)
-            examples.append(rng.sample(record.examples, rng.randint(1, 4)) if shown else [])
-            asked = rng.random() < goal.show_prompts
-            prompts.append(
-                [a for a, _ in rng.sample(record.examples, rng.randint(1, 4))] if asked else []
-            )
-        return Condition(
-            text_states=states,
-            text_mask=mask,
-            prompt_bytes=encode_prompts(prompts),
-            example_bytes=encode_examples(examples),
-            base_features=base_condition(self.spec, len(records)),
-        )
+        """See `GeneratorData.batch`."""
+        return self.data.batch(index)
 
     def loss(
         self, model: nn.Module, batch: Any, generator: torch.Generator
@@ -188,14 +162,22 @@ class GeneratorTask:
         """Both losses on one prototype, a scalar and its parts."""
         goal, codec = self.config.objective, self.codecs[batch["rank"]]
         layout, adapters = codec.layout, batch["condition"].batch_size
-        prototype = denoiser.prototype(batch["condition"], layout)
+        shape = (adapters, layout.num_tokens, layout.width + 1)
+        device = next(denoiser.parameters()).device
+        noise = torch.randn(shape, generator=generator, device=device)
+        condition = replace(batch["condition"], latent=denoiser.latent_of(noise))
+        prototype = denoiser.prototype(condition, layout)
         total, parts = prototype.states.new_zeros(()), {}
         if goal.behavior_weight:
-            shape = (adapters, layout.num_tokens, layout.width + 1)
-            noise = torch.randn(shape, generator=generator, device=prototype.states.device)
             tokens = predict_on_path(denoiser, prototype, noise, batch["levels"])
-            parts["behavior"] = self._behavior(codec.factors(tokens), batch, adapters)
+            factors, clear = codec.factors(tokens), self.context.batch_size
+            own = {name: (a[:clear], b[:clear]) for name, (a, b) in factors.items()}
+            parts["behavior"] = self._behavior(own, batch, clear)
             total = total + goal.behavior_weight * parts["behavior"]
+            if adapters > clear:
+                rest = {name: (a[clear:], b[clear:]) for name, (a, b) in factors.items()}
+                parts["readings"] = self._readings(rest, batch)
+                total = total + goal.readings_weight * parts["readings"]
         if goal.flow_weight and self.zoo_tokens is not None and len(batch["rows"]):
             rows, known = batch["rows"], batch["tokens"][:, : layout.num_tokens]
             some = type(prototype)(
@@ -218,6 +200,13 @@ class GeneratorTask:
         teacher = teacher_codec.factors(batch["tokens"])
         return distillation_loss(self.base, factors, teacher, lines, adapters)
 
+    def _readings(self, factors: StackedFactors, batch: dict[str, Any]) -> Tensor:
+        lines = Lines(input_ids=batch["open_input_ids"], labels=batch["open_labels"])
+        goal = self.config.objective
+        shape = (goal.ambiguous_rows, goal.candidates, goal.candidates)
+        groups = goal.ambiguous_rows * goal.candidates**2
+        return matching_loss(grouped_label_losses(self.base, factors, lines, groups).view(shape))
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, float]:
         """Exact match of text-only adapters on seen tasks and on the validation split."""
@@ -239,15 +228,16 @@ class GeneratorTask:
                 text_mask=mask,
                 base_features=base_condition(self.spec, len(part)),
             ).to(self.context.device)
-            prototype = denoiser.prototype(condition, codec.layout)
             shape = (len(part), codec.layout.num_tokens, codec.layout.width + 1)
             noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
                 self.context.device
             )
+            condition = replace(condition, latent=denoiser.latent_of(noise))
+            prototype = denoiser.prototype(condition, codec.layout)
             steps = self.config.objective.sampler_steps
             tokens = sample_on_path(denoiser, prototype, noise, steps=steps, stop=steps - 1)
             # 16 of each, repeated where there are fewer: the stack must be rectangular
-            lines = self.pack(
+            lines = self.data.pack(
                 [r.examples[-1 - i % len(r.examples)] for r in part for i in range(16)]
             )
             placed = Lines(
@@ -274,18 +264,10 @@ class GeneratorTask:
     def fingerprint(self) -> str:
         """Hash of tasks, zoo tokens and base."""
         tasks = json.dumps([asdict(record) for record in self.records], sort_keys=True)
+        if self.data.ambiguity is not None:
+            tasks += json.dumps([asdict(record) for record in self.data.ambiguity.records])
         zoo = self.zoo_tokens.fingerprint if self.zoo_tokens else ""
         return blake2b(f"{tasks}{zoo}{self.spec.config_hash}".encode(), digest_size=16).hexdigest()
-
-
-def _levels(rng: random.Random, steps: int) -> list[float]:
-    """Levels of a path of up to `steps` equal steps from 1 to a random level.
-
-    Trained at the levels of one step count alone, the network writes garbage at any other.
-    """
-    count = rng.randrange(steps)
-    last = rng.uniform(0.02, 1.0)
-    return [1.0 - (1.0 - last) * i / count for i in range(count + 1)] if count else [1.0]
 
 
 def build_generator_task(config: GeneratorTaskConfig, context: TaskContext) -> GeneratorTask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import torch
 from torch import Tensor, nn
@@ -81,12 +81,46 @@ def label_loss(base: nn.Module, factors: StackedFactors, lines: Lines, adapters:
         lines: Adapter-major lines, the same number for each.
         adapters: B.
     """
+    return grouped_label_losses(base, factors, lines, adapters).mean()
+
+
+def grouped_label_losses(
+    base: nn.Module, factors: StackedFactors, lines: Lines, groups: int
+) -> Tensor:
+    """Cross entropy of the right answers, the mean over the answer tokens of each group, (groups,).
+
+    Args:
+        base: The frozen base.
+        factors: Stack of adapters.
+        lines: Adapter-major lines, the same number for each.
+        groups: Equal runs of lines to average over: the adapters, or parts of their lines.
+    """
     with stacked_adapters(base, factors):
         logits = base(input_ids=lines.input_ids, use_cache=False).logits[:, :-1]
     targets = lines.labels[:, 1:]
     chosen = targets != IGNORE
     losses = nn.functional.cross_entropy(logits[chosen].float(), targets[chosen], reduction="none")
-    return _mean_over_adapters(losses, chosen, adapters)
+    return _mean_of_groups(losses, chosen, groups)
+
+
+def matching_loss(losses_AKS: Tensor) -> Tensor:
+    """Mean loss when every candidate answers one reading and every reading has its candidate.
+
+    The cheapest one-to-one matching is chosen for each request and is constant for the gradient, so
+    candidates need not know beforehand which reading is theirs: a difference that their noise makes
+    by chance grows (multiple choice learning: Guzman-Rivera et al., NeurIPS 2012; balanced, since
+    plain winner-takes-all lets candidates starve).
+
+    Args:
+        losses_AKS: Loss of each of K candidates on each of K places for readings, for A requests;
+            a reading may hold several places.
+    """
+    count = losses_AKS.shape[1]
+    orders = torch.tensor(list(permutations(range(count))), device=losses_AKS.device)
+    rows = torch.arange(count, device=losses_AKS.device).expand_as(orders)
+    costs = losses_AKS.detach()[:, rows, orders].sum(-1)
+    best = orders[costs.argmin(1)]
+    return losses_AKS.gather(2, best[..., None]).mean()
 
 
 def distillation_loss(
@@ -103,15 +137,13 @@ def distillation_loss(
         logits = base(input_ids=lines.input_ids, use_cache=False).logits[:, :-1][chosen]
     log_wanted, log_given = wanted.float().log_softmax(-1), logits.float().log_softmax(-1)
     losses = (log_wanted.exp() * (log_wanted - log_given)).sum(-1)
-    return _mean_over_adapters(losses, chosen, adapters)
+    return _mean_of_groups(losses, chosen, adapters).mean()
 
 
-def _mean_over_adapters(losses: Tensor, chosen: Tensor, adapters: int) -> Tensor:
-    """Every adapter counts the same, however long its answers are."""
-    owner = torch.arange(chosen.shape[0], device=chosen.device) // (chosen.shape[0] // adapters)
+def _mean_of_groups(losses: Tensor, chosen: Tensor, groups: int) -> Tensor:
+    """Every group counts the same, however long its answers are; (groups,)."""
+    owner = torch.arange(chosen.shape[0], device=chosen.device) // (chosen.shape[0] // groups)
     owner = owner[:, None].expand_as(chosen)[chosen]
-    sums = torch.zeros(adapters, device=losses.device).index_add(0, owner, losses)
-    counts = torch.zeros(adapters, device=losses.device).index_add(
-        0, owner, torch.ones_like(losses)
-    )
-    return (sums / counts.clamp_min(1)).mean()
+    sums = torch.zeros(groups, device=losses.device).index_add(0, owner, losses)
+    counts = torch.zeros(groups, device=losses.device).index_add(0, owner, torch.ones_like(losses))
+    return sums / counts.clamp_min(1)

@@ -59,6 +59,16 @@ class Chat:
         start = len(self.question(text))
         return self._ids(_turns(text, answer), add_generation_prompt=False), start
 
+    def shots(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[int], list[int], list[int]]:
+        """(token ids of solved examples in a row, where each answer begins, where it has ended)."""
+        starts = [len(self.question(text, pairs[:i])) for i, (text, _) in enumerate(pairs)]
+        turns = [turn for pair in pairs for turn in _turns(*pair)]
+        ends = [
+            len(self._ids(turns[: 2 * i + 2], add_generation_prompt=False))
+            for i in range(len(pairs))
+        ]
+        return self._ids(turns, add_generation_prompt=False), starts, ends
+
     def pack(self, lines: Sequence[tuple[list[int], int]]) -> Lines:
         """Lines as one padded batch."""
         width = max(len(ids) for ids, _ in lines)

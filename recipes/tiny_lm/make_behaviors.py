@@ -1,4 +1,4 @@
-"""Write the behavior file and the split file of the world.
+"""Write the behavior file, the ambiguous descriptions and the split file of the world.
 
 python -m recipes.tiny_lm.make_behaviors --out build/tiny_lm
 
@@ -8,10 +8,13 @@ A minute. Training reads `seen` and `practice`; the other splits are for evaluat
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from recipes.tiny_lm.train_adapters import record
+from recipes.tiny_lm.world.ambiguous import all_ambiguous
 from recipes.tiny_lm.world.tasks import practice_tasks, tasks_by_name, write_splits
+from training.ambiguity import AmbiguousRecord, write_ambiguous
 from training.behavior_data import BehaviorRecord, write_behaviors
 
 NUM_DESCRIPTIONS = {True: 24, False: 8}
@@ -19,7 +22,7 @@ NUM_DESCRIPTIONS = {True: 24, False: 8}
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,6 +45,9 @@ def main() -> None:
                 )
             )
     write_behaviors(out / "behaviors.jsonl", records)
+    write_ambiguous(
+        out / "ambiguous.jsonl", [AmbiguousRecord(**asdict(found)) for found in all_ambiguous()]
+    )
     print({split: len(names) for split, names in splits.items()})
 
 

@@ -71,9 +71,12 @@ def test_encode_prompts_refuses_one_string_in_place_of_a_list() -> None:
         encode_prompts(["maria lopez"])
 
 
-def test_condition_null_drops_all_but_the_base() -> None:
+def test_condition_null_drops_all_but_the_base_and_the_latent() -> None:
     null = tiny_condition().null()
-    assert [name for name in PARTS if getattr(null, name) is not None] == ["base_features"]
+    assert [name for name in PARTS if getattr(null, name) is not None] == [
+        "base_features",
+        "latent",
+    ]
     assert null.batch_size == 2
 
 

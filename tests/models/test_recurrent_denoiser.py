@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from adapter_factories import tiny_spec
-from generator_factories import WIDTH, row_of, tiny_condition, tiny_denoiser, tiny_layout
+from generator_factories import (
+    EXAMPLE_DIM,
+    LATENT_DIM,
+    WIDTH,
+    row_of,
+    tiny_condition,
+    tiny_denoiser,
+    tiny_layout,
+)
 from torch import Tensor
 
 from lora_gen.codec.scaling import TokenScaling
@@ -16,9 +24,10 @@ from lora_gen.models.recurrent_denoiser import MIN_LEVEL, Prototype, RecurrentDe
 LAYOUT = tiny_layout(4)
 
 
-@pytest.fixture(scope="module")
-def denoiser() -> RecurrentDenoiser:
-    return tiny_denoiser().requires_grad_(False)
+@pytest.fixture(scope="module", params=[0, 1], ids=["plain", "examples-and-latent"])
+def denoiser(request: pytest.FixtureRequest) -> RecurrentDenoiser:
+    extra = {"example_dim": EXAMPLE_DIM, "latent_dim": LATENT_DIM} if request.param else {}
+    return tiny_denoiser(**extra).requires_grad_(False)
 
 
 def _noise(rows: int = 2) -> Tensor:
@@ -53,7 +62,7 @@ def test_backbone_is_causal_over_slots(denoiser: RecurrentDenoiser) -> None:
     features[20:] -= 1
     features[5] += 1
     assert not torch.allclose(
-        denoiser.backbone(LAYOUT.slot_roles, features, memory, mask)[:, -1], before[:, -1]
+        denoiser.backbone(LAYOUT.slot_roles, features, memory, mask)[:, 6:], before[:, 6:]
     )
 
 
@@ -61,7 +70,10 @@ def _masked(condition: Condition) -> dict[str, Condition]:
     zeros = {
         "text": {"text_mask": torch.zeros_like(condition.text_mask)},
         "prompts": {"prompt_bytes": torch.zeros_like(condition.prompt_bytes)},
-        "examples": {"example_bytes": torch.zeros_like(condition.example_bytes)},
+        "examples": {
+            "example_bytes": torch.zeros_like(condition.example_bytes),
+            "example_mask": torch.zeros_like(condition.example_mask),
+        },
     }
     return {part: replace(condition, **values) for part, values in zeros.items()}
 
@@ -148,3 +160,28 @@ def test_network_serves_a_base_of_another_size_without_change(denoiser: Recurren
     prototype = denoiser.prototype(row_of(tiny_condition(spec), 0), layout)
     noise = torch.randn(1, layout.num_tokens, WIDTH + 1)
     assert denoiser.clean(noise, torch.ones(1), prototype).shape == noise.shape
+
+
+def _with_latent(seed: int = 0) -> RecurrentDenoiser:
+    return tiny_denoiser(seed, latent_dim=LATENT_DIM).requires_grad_(False)
+
+
+def test_latent_is_standard_normal_and_only_the_common_part_of_the_noise() -> None:
+    source = torch.Generator().manual_seed(3)
+    noise = torch.randn(4_000, 80, WIDTH + 1, generator=source)
+    latent = _with_latent().latent_of(noise)
+    assert latent.shape == (4_000, LATENT_DIM)
+    torch.testing.assert_close(latent.std(0), torch.ones(LATENT_DIM), atol=0.05, rtol=0)
+    torch.testing.assert_close(latent, _with_latent().latent_of(noise.flip(1)), atol=1e-5, rtol=0)
+
+
+def test_generator_without_latent_has_none() -> None:
+    assert tiny_denoiser().latent_of(_noise()) is None
+
+
+def test_states_follow_the_latent() -> None:
+    condition = tiny_condition()
+    other = replace(condition, latent=-condition.latent)
+    network = _with_latent()
+    first, second = (network.prototype(c, LAYOUT).states for c in (condition, other))
+    assert not torch.allclose(first, second, atol=1e-3)

@@ -24,6 +24,7 @@ from lora_gen.errors import ConfigError
 from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.zoo.provenance import trained_on
 from lora_gen.zoo.store import Zoo
+from training.ambiguity import AmbiguousRecord, write_ambiguous
 from training.behavior_data import TextStateCache, read_behaviors
 from training.generator_config import GeneratorTaskConfig
 from training.generator_task import GeneratorTask, build_generator_task
@@ -106,8 +107,9 @@ def test_generator_batch_depends_on_its_index_and_seed_alone(recipe: Make) -> No
 
 def _digest(batch: dict[str, Any]) -> list[Any]:
     condition = vars(batch["condition"]).values()
-    tensors = [*condition, batch["input_ids"], batch["tokens"], batch["rows"]]
-    return [batch["rank"], batch["levels"], *(t.tolist() for t in tensors)]
+    tensors = [*condition, *(batch.get(name) for name in ("input_ids", "open_input_ids"))]
+    tensors += [batch["tokens"], batch["rows"]]
+    return [batch["rank"], batch["levels"], *(t.tolist() for t in tensors if t is not None)]
 
 
 def test_generator_paths_fall_from_pure_noise_to_every_level(recipe: Make) -> None:
@@ -238,3 +240,71 @@ def test_forget_finds_the_runs_that_learned_from_an_entry(
         str(tmp_path / "run" / name): "learned from it"
         for name in ("checkpoint-2", "checkpoint-3", "final")
     }
+
+
+def _open(recipe: Make, folder: Path, *more: str) -> Recipe:
+    """A recipe with ambiguous descriptions, a latent and examples read through the base."""
+    record = AmbiguousRecord(
+        split="train", descriptions=("change the case",), readings=("upper", "lower")
+    )
+    write_ambiguous(folder / "ambiguous.jsonl", [record])
+    settings = (
+        f"task.ambiguous={folder / 'ambiguous.jsonl'}",
+        "task.model.latent_dim=3",
+        "task.read_examples=true",
+        "task.objective.show_examples=1.0",
+        "task.objective.candidates=2",
+    )
+    return recipe(*settings, *more)
+
+
+def test_generator_with_ambiguous_descriptions_trains_and_differs_by_noise(
+    recipe: Make, tmp_path: Path
+) -> None:
+    assert train(_open(recipe, tmp_path)) == 3
+    pipe = LoraGenPipeline.from_pretrained(tmp_path / "run" / "final")
+    assert pipe.denoiser.config.latent_dim == 3
+    adapters = pipe("change the case", num_adapters=2).adapters
+    first, second = (a.pairs[next(iter(a.pairs))].lora_b for a in adapters)
+    assert not torch.allclose(first, second)
+
+
+def test_generator_reads_examples_through_the_base(recipe: Make, tmp_path: Path) -> None:
+    train(_open(recipe, tmp_path))
+    pipe = LoraGenPipeline.from_pretrained(tmp_path / "run" / "final")
+    made = [
+        pipe(examples=[("ab", answer)], generator=torch.Generator().manual_seed(0)).adapters[0]
+        for answer in ("AB", "ba")
+    ]
+    first, second = (a.pairs[next(iter(a.pairs))].lora_b for a in made)
+    assert not torch.allclose(first, second)
+
+
+def test_ambiguous_rows_follow_the_clear_ones(recipe: Make, tmp_path: Path) -> None:
+    batch = _task(_open(recipe, tmp_path)).batch(0)
+    assert batch["condition"].batch_size == 2 + 2
+    assert batch["open_input_ids"].shape[0] == 2 * 2 * 2
+    assert batch["condition"].example_mask[2:].sum() == 0
+    assert torch.equal(batch["condition"].text_states[2], batch["condition"].text_states[3])
+
+
+def test_batch_with_ambiguous_rows_depends_on_its_index_alone(recipe: Make, tmp_path: Path) -> None:
+    first, second = (_task(_open(recipe, tmp_path)) for _ in range(2))
+    assert _digest(first.batch(2)) == _digest(second.batch(2))
+
+
+def test_generator_starts_from_the_weights_of_another(recipe: Make, tmp_path: Path) -> None:
+    train(recipe())
+    final = tmp_path / "run" / "final"
+    task = _task(_open(recipe, tmp_path, f"task.start_from={final}"))
+    wanted = LoraGenPipeline.from_pretrained(final).denoiser.state_dict()
+    found = task.denoiser.state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert any(name.startswith("condition_encoder.latent") for name in set(found) - set(wanted))
+
+
+def test_generator_of_another_size_is_no_start(recipe: Make, tmp_path: Path) -> None:
+    train(recipe())
+    final = tmp_path / "run" / "final"
+    with pytest.raises(ConfigError, match=r"whose network differs at `.*`\. Set `task.model`"):
+        _task(recipe(f"task.start_from={final}", "task.model.hidden_dim=32"))

@@ -15,6 +15,7 @@ from generator_factories import (
     tiny_denoiser,
     tiny_layout,
 )
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from lora_gen.adapter.base_model import BaseModelSpec
@@ -24,7 +25,9 @@ from lora_gen.conditioning.chat import IGNORE, Lines, load_causal_lm
 from training.objectives import (
     distillation_loss,
     flow_matching_loss,
+    grouped_label_losses,
     label_loss,
+    matching_loss,
     sample_on_path,
 )
 
@@ -161,3 +164,32 @@ def test_distillation_loss_teaches_the_student_alone(base: Path) -> None:
     distillation_loss(model, student, teacher, lines, 2).backward()
     assert all(f.grad is None for pair in teacher.values() for f in pair)
     assert all(f.grad is not None and f.grad.any() for pair in student.values() for f in pair)
+
+
+def test_grouped_label_losses_average_to_the_label_loss(base: Path) -> None:
+    model, lines = _lines(base)
+    adapters = [base_adapter(base, seed) for seed in (0, 1)]
+    factors = stack_adapters(adapters)
+    groups = grouped_label_losses(model, factors, lines, 2)
+    assert float(groups.mean()) == pytest.approx(float(label_loss(model, factors, lines, 2)))
+    single = grouped_label_losses(model, factors, lines, 4)
+    alone = label_loss(model, stack_adapters(adapters[:1]), _first(lines), 1)
+    assert float(single[0]) == pytest.approx(float(alone), rel=1e-4)
+
+
+def _first(lines: Lines) -> Lines:
+    return Lines(input_ids=lines.input_ids[:1], labels=lines.labels[:1])
+
+
+def test_matching_loss_is_that_of_the_cheapest_matching() -> None:
+    losses = torch.rand(5, 4, 4, generator=_seed())
+    rows, columns = zip(*(linear_sum_assignment(one.numpy()) for one in losses), strict=True)
+    wanted = [losses[i][r, c].mean() for i, (r, c) in enumerate(zip(rows, columns, strict=True))]
+    assert float(matching_loss(losses)) == pytest.approx(float(torch.stack(wanted).mean()))
+
+
+def test_matching_loss_gives_every_candidate_a_reading_of_its_own() -> None:
+    losses = torch.tensor([[[0.0, 5.0], [0.1, 9.0]]], requires_grad=True)
+    matching_loss(losses).backward()
+    assert losses.grad is not None
+    assert (losses.grad != 0).tolist() == [[[False, True], [True, False]]]
