@@ -76,11 +76,13 @@ def require_trained(spec: BaseModelSpec, trained: Sequence[str]) -> None:
     Raises:
         GeneratorError: It was not, so what it writes would be of random quality.
     """
-    if not trained or spec.id in trained or _has_config_of(spec, trained):
+    if spec.id in trained or _has_config_of(spec, trained):
         return
+    bases = ", ".join(trained) or "no base that it names"
     raise GeneratorError(
-        f"This generator was trained for {', '.join(trained)}, not for `{spec.id}`: its adapters "
-        "would be of random quality. Train a generator for it, or pass `allow_untrained=True`."
+        f"This generator was trained for {bases}, not for `{spec.id}`: its adapters would be of "
+        "random quality. Train a generator for it, or ask for them all the same with "
+        "`--allow-untrained` (`allow_untrained=True` in Python)."
     )
 
 

@@ -158,9 +158,14 @@ def serialize_tensors(
         }
         chunks.append(data)
         offset += len(data)
+    return b"".join((header_bytes(header), *chunks))
+
+
+def header_bytes(header: Mapping[str, Any]) -> bytes:
+    """The length and the JSON of a header, padded so that the data behind it is aligned."""
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join((len(text).to_bytes(8, "little"), text, *chunks))
+    return len(text).to_bytes(8, "little") + text
 
 
 def _tensor_bytes(tensor: Tensor) -> bytes:

@@ -35,6 +35,7 @@ FLOORS = (
     ("lora_gen.models",),
     ("lora_gen.pipeline_checks", "lora_gen.pipeline_request", "lora_gen.pipeline_start"),
     ("lora_gen.retrieval", "lora_gen.weight_space", "lora_gen.pipeline"),
+    ("lora_gen.pipeline_stream",),
     ("lora_gen.evaluation",),
     ("lora_gen.cli",),
 )

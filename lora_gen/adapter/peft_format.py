@@ -236,7 +236,7 @@ def write_peft(
         raise AdapterMismatchError("The adapter has no modules, so there is nothing to write.")
     if base is not None:
         require_base_fit(adapter, base)
-        _require_single_model(adapter, base)
+        require_single_model(next(iter(adapter.pairs)), base)
         adapter = replace(
             adapter, base=adapter.base or base.id, task_type=adapter.task_type or base.task_type
         )
@@ -248,15 +248,20 @@ def write_peft(
         (temp / WEIGHTS_NAME).write_bytes(
             serialize_tensors(adapter_tensors(adapter), {"format": "pt"})
         )
-        (temp / CONFIG_NAME).write_text(_json(config), encoding="utf-8")
+        (temp / CONFIG_NAME).write_text(json_text(config), encoding="utf-8")
         (temp / CARD_NAME).write_text(card or default_card(adapter), encoding="utf-8")
         if provenance is not None:
-            (temp / PROVENANCE_NAME).write_text(_json(provenance), encoding="utf-8")
+            (temp / PROVENANCE_NAME).write_text(json_text(provenance), encoding="utf-8")
         require_same(read_peft(temp, base=base, allow_embeddings=True), adapter)
 
 
-def _require_single_model(adapter: Adapter, base: BaseModelSpec) -> None:
-    first = next(iter(adapter.pairs)).split(".")[0]
+def require_single_model(module: str, base: BaseModelSpec) -> None:
+    """Check that `module` belongs to a base of one model.
+
+    Raises:
+        AdapterMismatchError: It is part of a pipeline of several.
+    """
+    first = module.split(".")[0]
     if base.kind == "diffusers" and first in COMPONENTS:
         raise AdapterMismatchError(
             f"`{first}` is one of several models of `{base.id}`, and a PEFT folder adapts one. "
@@ -298,5 +303,6 @@ def _config_of(adapter: Adapter, base: BaseModelSpec | None) -> dict[str, Any]:
     )
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def json_text(value: Mapping[str, Any]) -> str:
+    """Indented JSON with sorted keys, for a file in an adapter's folder."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"

@@ -45,7 +45,7 @@ def probe_pipeline(folder: Path, name: str) -> BaseModelSpec:
     modules: dict[str, ModuleShape] = {}
     configs: dict[str, Any] = {}
     for part, (library, class_name) in parts.items():
-        config, model = _meta_component(folder / part, library, class_name)
+        config, model = meta_component(folder / part, library, class_name)
         modules.update(linear_shapes(model, f"{part}."))
         configs[part] = [class_name, config]
     class_name, own = configs[denoiser]
@@ -54,7 +54,7 @@ def probe_pipeline(folder: Path, name: str) -> BaseModelSpec:
 
 def probe_denoiser(folder: Path, name: str, class_name: str) -> BaseModelSpec:
     """The spec of one Diffusers model without its pipeline; module paths have no component."""
-    config, model = _meta_component(folder, "diffusers", class_name)
+    config, model = meta_component(folder, "diffusers", class_name)
     return _diffusers_spec(name, class_name, config, linear_shapes(model, ""), [class_name, config])
 
 
@@ -83,9 +83,12 @@ def _is_component(entry: Any) -> bool:
     )
 
 
-def _meta_component(
-    folder: Path, library: str, class_name: str
-) -> tuple[dict[str, Any], nn.Module]:
+def meta_component(folder: Path, library: str, class_name: str) -> tuple[dict[str, Any], nn.Module]:
+    """Config and meta-device model of one part of a pipeline.
+
+    Raises:
+        BaseModelError: Its class is in neither library, or refuses the config.
+    """
     import torch
 
     if library == "transformers":

@@ -23,13 +23,7 @@ def to_portable(adapter: Adapter) -> Adapter:
     Raises:
         AdapterMismatchError: The rank is beyond the largest portable one, or the base has no name.
     """
-    rank = next((rank for rank in PORTABLE_RANKS if rank >= adapter.max_rank), None)
-    if rank is None:
-        raise AdapterMismatchError(
-            f"The adapter has rank {adapter.max_rank}, and portable ranks are "
-            f"{', '.join(map(str, PORTABLE_RANKS))}. "
-            "Reduce it with `truncate(adapter, 64)`, or write it with `exact=True`."
-        )
+    rank = portable_rank(adapter.max_rank)
     if not adapter.base:
         raise AdapterMismatchError(
             "The adapter names no base, and the portable profile needs its id. Pass `base`, or "
@@ -37,6 +31,22 @@ def to_portable(adapter: Adapter) -> Adapter:
             "`exact=True`."
         )
     return replace(adapter, pairs={n: padded(p.folded(), rank) for n, p in adapter.pairs.items()})
+
+
+def portable_rank(rank: int) -> int:
+    """The smallest portable rank that holds `rank`.
+
+    Raises:
+        AdapterMismatchError: It is beyond the largest one.
+    """
+    found = next((portable for portable in PORTABLE_RANKS if portable >= rank), None)
+    if found is None:
+        raise AdapterMismatchError(
+            f"The adapter has rank {rank}, and portable ranks are "
+            f"{', '.join(map(str, PORTABLE_RANKS))}. "
+            "Reduce it with `truncate(adapter, 64)`, or write it with `exact=True`."
+        )
+    return found
 
 
 def padded(pair: LoraPair, rank: int) -> LoraPair:

@@ -111,13 +111,7 @@ class TokenLayout:
     @cached_property
     def slot_roles(self) -> Tensor:
         """Index of each token's role and side, `2 * role + side`; (N,) int64."""
-        ids = [
-            2 * ROLES.index(m.role) + side
-            for m in self.modules
-            for side, length in enumerate((m.in_features, m.out_features))
-            for _ in range(self.chunks(length))
-        ]
-        return torch.tensor(ids).repeat(self.rank)
+        return self.window(0, self.num_tokens)[0]
 
     @cached_property
     def slot_features(self) -> Tensor:
@@ -126,17 +120,34 @@ class TokenLayout:
         Depth, component, chunk position, the module's widths and the size of the base: nothing in
         it names a base, so that one generator serves any rank, target set and model.
         """
+        return self.window(0, self.num_tokens)[1]
+
+    def window(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """`slot_roles` and `slot_features` of the tokens from `start` to `stop` alone."""
+        roles_S, table_S7 = self._component
+        token_n = torch.arange(start, stop)
+        slot_n = token_n % self.tokens_per_component
+        component_n = (token_n // self.tokens_per_component).float()
+        return roles_S[slot_n], _features(table_S7[slot_n], component_n)
+
+    @cached_property
+    def _component(self) -> tuple[Tensor, Tensor]:
+        """Role and numbers of each slot of one LoRA component, (S,) and (S, 7)."""
         layers = len({m.depth for m in self.modules})
         rows = [
-            (m.depth, chunk / max(1, count - 1), chunk, count, length, other, layers)
+            (
+                2 * ROLES.index(m.role) + side,
+                (m.depth, chunk / max(1, count - 1), chunk, count, length, other, layers),
+            )
             for m in self.modules
-            for length, other in ((m.in_features, m.out_features), (m.out_features, m.in_features))
+            for side, (length, other) in enumerate(
+                ((m.in_features, m.out_features), (m.out_features, m.in_features))
+            )
             for count in (self.chunks(length),)
             for chunk in range(count)
         ]
-        table_S7 = torch.tensor(rows, dtype=torch.float32).repeat(self.rank, 1)
-        component_N = torch.arange(self.rank).repeat_interleave(self.tokens_per_component).float()
-        return _features(table_S7, component_N)
+        roles_S = torch.tensor([role for role, _ in rows])
+        return roles_S, torch.tensor([numbers for _, numbers in rows], dtype=torch.float32)
 
     @cached_property
     def value_mask(self) -> Tensor:

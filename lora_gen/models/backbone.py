@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from lora_gen.codec.layout import NUM_NUMERIC_FEATURES
@@ -21,10 +23,16 @@ class BackboneBlock(nn.Module):
 
     def forward(self, x_BNH: Tensor, memory_BKH: Tensor, mask_BK: Tensor) -> Tensor:
         """New states, (B, N, H)."""
+        return self.step(x_BNH, memory_BKH, mask_BK, None)[0]
+
+    def step(
+        self, x_BNH: Tensor, memory_BKH: Tensor, mask_BK: Tensor, start_BH: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(new states of slots that follow others, what the next slots start from)."""
         x_BNH = x_BNH + self.attention(self.norms[0](x_BNH), memory_BKH, mask_BK)
-        x_BNH = x_BNH + self.recurrence(self.norms[1](x_BNH))
-        out: Tensor = x_BNH + self.feed_forward(self.norms[2](x_BNH))
-        return out
+        passed_BNH, end_BH = self.recurrence.step(self.norms[1](x_BNH), start_BH)
+        x_BNH = x_BNH + passed_BNH
+        return x_BNH + self.feed_forward(self.norms[2](x_BNH)), end_BH
 
 
 class RecurrentBackbone(nn.Module):
@@ -53,10 +61,30 @@ class RecurrentBackbone(nn.Module):
         self, slot_roles_N: Tensor, slot_features_NF: Tensor, memory_BKH: Tensor, mask_BK: Tensor
     ) -> Tensor:
         """State of each slot, (B, N, H)."""
+        return self.step((slot_roles_N, slot_features_NF), memory_BKH, mask_BK, None)[0]
+
+    def step(
+        self,
+        slots: tuple[Tensor, Tensor],
+        memory_BKH: Tensor,
+        mask_BK: Tensor,
+        starts: Sequence[Tensor] | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """States of slots that follow others, and what the next slots start from, layer by layer.
+
+        Args:
+            slots: Their roles (N,) and features (N, F).
+            memory_BKH: Condition tokens.
+            mask_BK: True where the memory is valid.
+            starts: What the slots before ended with; None at the first slot.
+        """
+        slot_roles_N, slot_features_NF = slots
         slots_NH = self.role(slot_roles_N) + self.features(slot_features_NF)
         slots_NH = slots_NH + self.mix(slots_NH)
         x_BNH = slots_NH.expand(memory_BKH.shape[0], -1, -1)
-        for block in self.blocks:
-            x_BNH = block(x_BNH, memory_BKH, mask_BK)
-        states: Tensor = self.norm(x_BNH)
-        return states
+        ends = []
+        for i, block in enumerate(self.blocks):
+            start_BH = None if starts is None else starts[i]
+            x_BNH, end_BH = block.step(x_BNH, memory_BKH, mask_BK, start_BH)  # type: ignore[operator]
+            ends.append(end_BH)
+        return self.norm(x_BNH), ends

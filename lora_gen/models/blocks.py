@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 
-def linear_scan(decay_BNH: Tensor, value_BNH: Tensor) -> Tensor:
-    """h_n = decay_n * h_(n-1) + value_n with h_(-1) = 0, in work linear in N.
+def linear_scan(decay_BNH: Tensor, value_BNH: Tensor, start_BH: Tensor | None = None) -> Tensor:
+    """h_n = decay_n * h_(n-1) + value_n with h_(-1) = `start_BH` or 0, in work linear in N.
 
     The sequence is cut into about sqrt(N) chunks: a scan inside all chunks at once, then one over
     the chunks' last states.
@@ -25,7 +25,7 @@ def linear_scan(decay_BNH: Tensor, value_BNH: Tensor) -> Tensor:
         states.append(decay[:, :, i] * states[-1] + value[:, :, i])
         products.append(decay[:, :, i] * products[-1])
     inner_BGCH, product_BGCH = torch.stack(states, 2), torch.stack(products, 2)
-    carry = torch.zeros_like(value[:, 0, 0])
+    carry = torch.zeros_like(value[:, 0, 0]) if start_BH is None else start_BH
     carries = []
     for g in range(count):
         carries.append(carry)
@@ -48,12 +48,16 @@ class GatedRecurrence(nn.Module):
 
     def forward(self, x_BNH: Tensor) -> Tensor:
         """States of the tokens so far, (B, N, H); token n never sees a later one."""
+        return self.step(x_BNH, None)[0]
+
+    def step(self, x_BNH: Tensor, start_BH: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(states of tokens that follow others, what the next tokens start from)."""
         update, candidate, gate = self.input(x_BNH).chunk(3, -1)
         update = update.sigmoid()
         # The scan multiplies hundreds of gates: bfloat16 would lose the early tokens.
-        state_BNH = linear_scan((1 - update).float(), (update * candidate).float())
+        state_BNH = linear_scan((1 - update).float(), (update * candidate).float(), start_BH)
         out_BNH: Tensor = self.output(state_BNH * nn.functional.silu(gate))
-        return out_BNH
+        return out_BNH, state_BNH[:, -1]
 
 
 class CrossAttention(nn.Module):

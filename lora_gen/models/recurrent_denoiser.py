@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -57,6 +58,7 @@ class RecurrentDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         scaling: dict | None = None,  # type: ignore[type-arg]
         text_fingerprint: str | None = None,
         trained_bases: tuple[str, ...] = (),
+        targets: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.condition_encoder = ConditionEncoder(
@@ -94,6 +96,22 @@ class RecurrentDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
             layout.slot_roles.to(device), layout.slot_features.to(device), memory_BKH, mask_BK
         )
         return Prototype(states=states_BNH, memory=memory_BKH, mask=mask_BK)
+
+    def prototypes(
+        self, condition: Condition, layout: TokenLayout, size: int
+    ) -> Iterator[Prototype]:
+        """`prototype` in pieces of `size` slots, each made when asked for.
+
+        The backbone's state is carried from piece to piece, so that memory does not grow with the
+        adapter.
+        """
+        memory_BKH, mask_BK = self.condition_encoder(condition)
+        ends = None
+        for start in range(0, layout.num_tokens, size):
+            roles_n, features_nF = layout.window(start, min(start + size, layout.num_tokens))
+            slots = (roles_n.to(memory_BKH.device), features_nF.to(memory_BKH.device))
+            states_BnH, ends = self.backbone.step(slots, memory_BKH, mask_BK, ends)
+            yield Prototype(states=states_BnH, memory=memory_BKH, mask=mask_BK)
 
     def clean(self, noisy_BND: Tensor, level_B: Tensor, prototype: Prototype) -> Tensor:
         """Prediction of the clean tokens, (B, N, D)."""

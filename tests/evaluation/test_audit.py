@@ -35,7 +35,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     base = byte_base(folder / "base")
     task_zoo(folder / "zoo", base)
-    LoraGenPipeline.build(tiny_denoiser(), text_encoder="stub").save_pretrained(folder / "gen")
+    denoiser = tiny_denoiser(trained_bases=(str(folder / "base"),))
+    LoraGenPipeline.build(denoiser, text_encoder="stub").save_pretrained(folder / "gen")
     with Zoo.open(folder / "zoo", read_only=True) as zoo:
         save_adapter(zoo.load(sorted(zoo.ids(split="seen"))[0]), folder / "copy")
     save_adapter(base_adapter(base, 77), folder / "new")

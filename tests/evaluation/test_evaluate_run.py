@@ -38,7 +38,8 @@ METHODS = [
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     task_zoo(folder / "zoo", byte_base(folder / "base"))
-    LoraGenPipeline.build(tiny_denoiser(), text_encoder="stub").save_pretrained(folder / "gen")
+    denoiser = tiny_denoiser(trained_bases=(str(folder / "base"),))
+    LoraGenPipeline.build(denoiser, text_encoder="stub").save_pretrained(folder / "gen")
     return folder
 
 

@@ -34,7 +34,8 @@ def test_steps_are_none_where_the_target_is_never_reached(quick: None) -> None:
 def test_every_start_is_measured_with_every_number_of_examples(quick: None, tmp_path: Path) -> None:
     base = byte_base(tmp_path / "base")
     task_zoo(tmp_path / "zoo", base)
-    LoraGenPipeline.build(tiny_denoiser(), text_encoder="stub").save_pretrained(tmp_path / "gen")
+    denoiser = tiny_denoiser(trained_bases=(str(tmp_path / "base"),))
+    LoraGenPipeline.build(denoiser, text_encoder="stub").save_pretrained(tmp_path / "gen")
     report = warm_start(
         zoo=tmp_path / "zoo",
         generator=tmp_path / "gen",
