@@ -1,0 +1,1 @@
+"""A tiny text-to-image base with styles to learn."""

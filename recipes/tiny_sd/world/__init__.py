@@ -1,0 +1,1 @@
+"""Captioned scenes, styles that change them, and their words."""
