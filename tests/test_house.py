@@ -20,6 +20,7 @@ FOLDERS = ("lora_gen", "training", "app", "recipes")
 FLOORS = (
     (
         "lora_gen.closing",
+        "lora_gen.closing",
         "lora_gen.durable_folders",
         "lora_gen.errors",
         "lora_gen.files",

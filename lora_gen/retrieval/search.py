@@ -8,13 +8,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.algebra import cosine
+from lora_gen.closing import Closing
 from lora_gen.errors import AdapterMismatchError, LockedError, ZooError
 from lora_gen.files import atomic_write_json
 from lora_gen.retrieval.errors import IndexDamagedError
@@ -52,7 +52,7 @@ class Hit:
     """Inner product by each way it was found."""
 
 
-class AdapterIndex:
+class AdapterIndex(Closing):
     """The adapters of a zoo, found by description, by weights or by likeness.
 
     The vectors lie in a LanceDB folder that is derived from the zoo: what is missing, stale or
@@ -201,17 +201,6 @@ class AdapterIndex:
         """Close the zoo. Safe to call twice."""
         self.zoo.close()
 
-    def __enter__(self) -> AdapterIndex:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _query(self, text: str, column: Column) -> Vector:
         if column == "text":
             return to_vector(self.vectorizer.texts([text])[0])
@@ -270,7 +259,7 @@ class AdapterIndex:
             drop_tables(self.folder, keep=name)
             self._memory = MemoryTable()
         finally:
-            lock.release()
+            lock.close()
 
     def _write_missing(self, table: LanceTable) -> None:
         """Commit what the table lacks, a batch at a time, and forget what the zoo lost."""

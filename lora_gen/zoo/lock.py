@@ -11,13 +11,13 @@ import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
+from lora_gen.closing import Closing
 from lora_gen.errors import LockedError, ZooError
 
 
-class WriterLock:
-    """An exclusive `flock` on one file, held until `release` or the end of the process.
+class WriterLock(Closing):
+    """An exclusive `flock` on one file, held until `close` or the end of the process.
 
     Args:
         path: The lock file; made if it does not exist, never deleted (deleting would let two
@@ -63,24 +63,13 @@ class WriterLock:
                 "Wait until it is done, or open the zoo with `read_only=True`."
             ) from error
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let the next writer in. Safe to call twice."""
         if self._descriptor >= 0:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> WriterLock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 def _holder() -> str:

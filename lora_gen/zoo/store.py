@@ -11,9 +11,9 @@ from dataclasses import fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from lora_gen.closing import Closing
 from lora_gen.errors import ZooError
 from lora_gen.files import sync_folder
 from lora_gen.zoo.catalog import Catalog
@@ -34,7 +34,7 @@ ADAPTERS_NAME = "adapters"
 _BATCH = 64
 
 
-class Zoo:
+class Zoo(Closing):
     """A folder of adapters with a catalog. Open it with `Zoo.open`, close it or use `with`."""
 
     def __init__(self, folder: Path, catalog: Catalog, lock: WriterLock | None) -> None:
@@ -83,7 +83,7 @@ class Zoo:
                 catalog.close()
                 raise
         except BaseException:
-            lock.release()
+            lock.close()
             raise
         return zoo
 
@@ -234,19 +234,8 @@ class Zoo:
         """Close the catalog and let the next writer in. Safe to call twice."""
         self._catalog.close()
         if self._lock is not None:
-            self._lock.release()
+            self._lock.close()
             self._lock = None
-
-    def __enter__(self) -> Zoo:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _start(self) -> None:
         """What a writer does first: check the catalog, clean up after a killed one."""

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import sys
-import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -22,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the factories of
 from lora_gen.errors import LoraGenError, StorageError
 from tests.crash.disk_recorder import recording
 from tests.crash.disk_states import crash_states, folder_of
-from tests.crash.kill_rounds import machine
 from tests.crash.operations import OPERATIONS, begin, copy
+from tests.crash.report import each_operation, finish
 
 REFUSED = tuple(name for name in OPERATIONS if name != "zoo_migrate")
 """Operations whose steps the shim can refuse; SQLite's own are refused by the sweep."""
@@ -113,24 +110,10 @@ def main() -> int:
     parser.add_argument("--operations", nargs="*", default=list(OPERATIONS))
     parser.add_argument("--out", type=Path, default=None, help="Where to write the JSON report.")
     chosen = parser.parse_args()
-    began, results = time.perf_counter(), {}
-    with tempfile.TemporaryDirectory() as folder:
-        where = machine(Path(folder))
-        for name in chosen.operations:
-            results[name] = measure(name, Path(folder) / name, chosen.states)
-            print(name, results[name], flush=True)
-    report = {
-        "ok": not any(result["wrong"] for result in results.values()),
-        "states": sum(result["states"] for result in results.values()),
-        "refused": sum(result["refused"] for result in results.values()),
-        "seconds": round(time.perf_counter() - began, 1),
-        "operations": results,
-        "machine": where,
-    }
-    if chosen.out:
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        chosen.out.write_text(json.dumps(report, indent=2) + "\n")
-    return 0 if report["ok"] else 1
+    report = each_operation(
+        chosen.operations, lambda name, folder: measure(name, folder, chosen.states)
+    )
+    return finish(report, chosen.out)
 
 
 if __name__ == "__main__":

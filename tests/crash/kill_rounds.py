@@ -9,9 +9,7 @@ would, and compares the zoo with the ledger. The exit code is 1 when anything wa
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import random
 import signal
 import sys
@@ -27,6 +25,7 @@ from zoo_factories import fill_zoo, zoo_adapter, zoo_info
 
 from lora_gen.errors import LockedError, LoraGenError
 from lora_gen.zoo.store import Zoo
+from tests.crash.report import finish, machine
 
 WRITERS, READERS = 3, 2
 FULL = 40
@@ -185,20 +184,6 @@ def run(rounds: int, folder: Path, *, seed: int = 0, progress: bool = False) -> 
     return result
 
 
-def machine(folder: Path) -> dict[str, object]:
-    """Where it was measured."""
-    import torch
-
-    status = os.statvfs(folder)
-    return {
-        "cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "block_bytes": status.f_bsize,
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
@@ -224,11 +209,7 @@ def main() -> int:
         "readers": READERS,
         "machine": where,
     }
-    print(json.dumps(report, indent=2))
-    if chosen.out:
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        chosen.out.write_text(json.dumps(report, indent=2) + "\n")
-    return 0 if report["ok"] else 1
+    return finish(report, chosen.out)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import psutil
 from lora_gen.errors import LockedError
 from lora_gen.files import atomic_write_json
 from lora_gen.zoo.store import Zoo
-from tests.crash.kill_rounds import machine
+from tests.crash.report import finish, machine, stamp
 from tests.crash.visits import RefusedError, Visitor, visit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,16 +191,15 @@ def soak(chosen: argparse.Namespace) -> dict[str, Any]:
         for number in range(chosen.visitors):
             work = (url, folder / "zoo", counts, chosen.pause, chosen.seed + number)
             threading.Thread(target=live, args=work, daemon=True).start()
-        made = {}
+        made, about = {}, {**stamp(), "machine": machine(folder)}
         with (folder / "samples.jsonl").open("w", buffering=1) as stream:
             while not samples or samples[-1]["second"] < chosen.seconds:
                 time.sleep(chosen.every)
                 samples.append(sample(process, folder / "tmp", began))
                 stream.write(json.dumps(samples[-1]) + "\n")
                 made = report(samples, counts, asked=chosen.seconds, pause=chosen.pause)
-                made["machine"] = machine(folder)
-                atomic_write_json(chosen.out, made)
-    return made
+                atomic_write_json(chosen.out, {**about, **made})
+    return {**about, **made}
 
 
 def main() -> int:
@@ -222,8 +221,7 @@ def main() -> int:
         made = soak(chosen)
     else:
         parser.error("pass `--folder` and `--out`, or `--judge`")
-    print(json.dumps(made, indent=2))
-    return 0 if made["ok"] else 1
+    return finish(made, chosen.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ to trace one's own children. The exit code is 1 when any point left a half state
 from __future__ import annotations
 
 import argparse
-import json
 import mmap
 import os
 import random
@@ -17,16 +16,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the factories of the tests
 
 from lora_gen.errors import StorageError
-from tests.crash.kill_rounds import machine
 from tests.crash.operations import OPERATIONS, begin, copy
+from tests.crash.report import each_operation, finish
 
 CALLS = (
     *("write", "pwrite64", "fsync", "fdatasync", "ftruncate"),
@@ -144,24 +141,12 @@ def main() -> int:
     if not can_trace():
         print("`strace` is missing or may not trace here. Install it: apt-get install strace.")
         return 2
-    began, results = time.perf_counter(), {}
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-        where = machine(Path(folder))
-        for name in chosen.operations:
-            results[name] = sweep(name, Path(folder) / name, chosen.sample)
-            print(name, results[name], flush=True)
-    report = {
-        "ok": not any(result["wrong"] for result in results.values()),
-        "points": sum(result["points"] for result in results.values()),
-        "seconds": round(time.perf_counter() - began, 1),
-        "operations": results,
-        "machine": where,
-    }
-    if chosen.out:
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        chosen.out.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"{report['points']} points, ok: {report['ok']}")
-    return 0 if report["ok"] else 1
+    report = each_operation(
+        chosen.operations,
+        lambda name, folder: sweep(name, folder, chosen.sample),
+        folder=chosen.folder,
+    )
+    return finish(report, chosen.out)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def test_locked_index_is_searched_in_memory(tmp_path, ids):
     with open_bag(tmp_path) as index:
         assert found_ids(index, TEXTS[3], top=1) == [ids[3]]
         assert "4 adapters are searched by brute force" in index.repairs
-    lock.release()
+    lock.close()
     shutil.rmtree(tmp_path / "index")
 
 
