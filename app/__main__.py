@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from app.settings import AppConfig
+from lora_gen.adapter.versions import python_warning, require_safe_versions
 from lora_gen.errors import ConfigError, LoraGenError
 
 PASSWORD = "LORA_GEN_APP_PASSWORD"
@@ -82,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     stop = threading.Event()
     try:
+        require_safe_versions()
         config = config_of(parser().parse_args(argv))
         from app.server import start
 
@@ -89,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     except LoraGenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if advice := python_warning():
+        print(f"note: {advice}", file=sys.stderr)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     print(f"lora_gen is at {running.url} (started in {time.monotonic() - began:.1f} s)", flush=True)

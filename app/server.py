@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.guard import Guard, GuardConfig, Waiting
+from app.self_check import require_safe
 from app.service.service import AppService
 from app.service.sessions import Sessions
 from app.settings import AppConfig
+from lora_gen.errors import ConfigError
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -66,6 +68,9 @@ def start(config: AppConfig, *, warm: bool = True) -> Running:
     Args:
         config: What the operator chose; paths in it are absolute.
         warm: Load the models now, in a thread, so that the first visitor does not wait for them.
+
+    Raises:
+        ConfigError: The page is not as safe as it was meant to be.
     """
     work = make_work_folder()
     from app.tabs.common import Parts
@@ -76,9 +81,15 @@ def start(config: AppConfig, *, warm: bool = True) -> Running:
     page = build(Parts(service=service, sessions=sessions))
     page.queue(max_size=config.max_queue, default_concurrency_limit=1, api_open=False)
     _, url, _ = page.launch(**_options(config, page))
+    running = Running(url=url, page=page, work=work, service=service, sessions=sessions)
+    try:
+        require_safe(running, config)
+    except ConfigError:
+        running.close()
+        raise
     if warm:
         threading.Thread(target=service.warm_up, daemon=True).start()
-    return Running(url=url, page=page, work=work, service=service, sessions=sessions)
+    return running
 
 
 def waiting(page: gr.Blocks, session: str, target: int | str) -> Waiting:

@@ -31,6 +31,7 @@ class SearchTab:
             [["write a date the German way"], ["mask all but the last digits"], ["file extension"]],
             self.text,
             label="Or click one of these",
+            api_visibility="private",
         )
         self.list = gr.HTML(note(EMPTY), elem_id="search-list", js_on_load=ON_CLICK)
         gr.on(
