@@ -143,7 +143,7 @@ VERBS = {
     ],
     "lora-gen zoo": [
         *("add", "block", "duplicates", "forget", "list"),
-        *("quarantine", "remove", "show", "verify"),
+        *("quarantine", "remove", "show", "suspects", "verify"),
     ],
 }
 

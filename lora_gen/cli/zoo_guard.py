@@ -1,4 +1,4 @@
-"""`lora-gen zoo forget`, `quarantine` and `block`: what an operator takes out of a zoo."""
+"""`lora-gen zoo suspects`, `quarantine`, `forget` and `block`: what an operator doubts."""
 
 from __future__ import annotations
 
@@ -120,6 +120,45 @@ def block(
             opened.guard.block(content_hash, reason)
         blocked = opened.guard.blocked()
     _show(blocked, what="the block-list", name="hash", as_json=json_output)
+
+
+@zoo_app.command("suspects")
+@handled
+def suspects(
+    zoo: ZooFolder,
+    adapters: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[ADAPTER]...", help="Judge these too, before adding them."),
+    ] = None,
+    *,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Which base, where the zoo has several.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="Rows to show; 0 for all.")] = 10,
+    json_output: Json = False,
+) -> None:
+    """Rank adapters by how unusual their weights are, those in quarantine too.
+
+    The order says where to look first. It clears nobody.
+
+    Example: lora-gen zoo suspects my-zoo downloaded-adapter
+    """
+    from lora_gen.zoo.store import Zoo
+    from lora_gen.zoo.suspects import WARNING, judge_zoo
+
+    with Zoo.open(zoo, read_only=True) as opened:
+        found = judge_zoo(opened, base=base, others=adapters or ())
+    if json_output:
+        shown = [one.to_dict() for one in found]
+        print_json({"base": found[0].base, "warning": WARNING, "suspects": shown})
+        return
+    rows = [
+        (place, f"{one.score:.1f}", one.name[:40], one.state, "; ".join(one.reasons))
+        for place, one in enumerate(found, start=1)
+    ]
+    header = ("place", "score", "adapter", "state", "what stands out")
+    print_table(rows[: top or None], header=header, title=f"{len(rows)} adapters of {zoo}")
+    console().print(WARNING)
 
 
 def _show(reasons: dict[str, str], *, what: str, name: str, as_json: bool) -> None:

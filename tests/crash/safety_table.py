@@ -100,10 +100,10 @@ def suspects(report: Report) -> tuple[str, str]:
     """Row of the planted backdoors."""
     held = report["held_out"]["auroc"]
     return (
-        "planted backdoors stand out by their statistics (a rank, never a clearance)",
-        f"AUROC {held['value']:.2f} [{held['low']:.2f}, {held['high']:.2f}] over "
-        f"{report['held_out']['adapters']} adapters of {len(report['held_out']['kinds'])} kinds "
-        "that were not looked at while it was built",
+        "planted backdoors rank before clean adapters (a rank, never a clearance)",
+        f"AUROC {held['value']:.2f} [{held['low']:.2f}, {held['high']:.2f}], "
+        f"{report['held_out']['adapters']} adapters of {len(report['held_out']['kinds'])} kinds, "
+        "none of which the statistic was tuned on",
     )
 
 
