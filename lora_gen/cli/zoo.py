@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +65,8 @@ def add(
     """
     from lora_gen.adapter.io import load_adapter
     from lora_gen.zoo.content import file_hashes
-    from lora_gen.zoo.entry import EntryInfo
+    from lora_gen.zoo.entry import ORIGIN, EntryInfo
+    from lora_gen.zoo.origin import origin_of
     from lora_gen.zoo.splits import require_split
     from lora_gen.zoo.store import Zoo
 
@@ -79,7 +81,8 @@ def add(
     is_new = not zoo.exists() or (zoo.is_dir() and not any(zoo.iterdir()))
     with Zoo.open(zoo, create=is_new) as opened:
         opened.guard.require_allowed(file_hashes(adapter))
-        entry = opened.add(loaded, record)
+        origin = {ORIGIN: origin_of(adapter)}
+        entry = opened.add(loaded, replace(record, extra={**record.extra, **origin}))
     if json_output:
         print_json(entry.to_dict())
     else:

@@ -10,6 +10,9 @@ from typing import Any, cast
 from lora_gen.errors import ZooError
 from lora_gen.zoo.splits import Split, require_split
 
+ORIGIN = "origin"
+"""The key under `extra` for where the adapter came from; see `lora_gen.zoo.origin`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EntryInfo:

@@ -18,7 +18,7 @@ from lora_gen.errors import ZooError
 from lora_gen.files import sync_folder
 from lora_gen.zoo.catalog import Catalog
 from lora_gen.zoo.disk import require_local
-from lora_gen.zoo.entry import EntryInfo, ZooEntry
+from lora_gen.zoo.entry import ORIGIN, EntryInfo, ZooEntry
 from lora_gen.zoo.folders import AdapterFolders, make_zoo_folders
 from lora_gen.zoo.guard import Guard, now
 from lora_gen.zoo.lock import WriterLock
@@ -282,7 +282,7 @@ class Zoo(Closing):
     ) -> ZooEntry | None:
         """The entry that holds the same weights already."""
         known = planned[entry.id][1] if entry.id in planned else self._catalog.get(entry.id)
-        if known is None or replace(known, created=entry.created) == entry:
+        if known is None or _meaning(known) == _meaning(entry):
             return known
         raise ZooError(
             f"`{entry.id}` is in `{self.folder}` already, as task `{known.task}` for "
@@ -315,3 +315,9 @@ def _entry(prepared: Adapter, info: EntryInfo) -> ZooEntry:
         rank=prepared.max_rank,
         created=now(),
     )
+
+
+def _meaning(entry: ZooEntry) -> ZooEntry:
+    """The entry without when and where it came from: the same adapter may come again elsewhere."""
+    extra = {name: value for name, value in entry.extra.items() if name != ORIGIN}
+    return replace(entry, created="", extra=extra)

@@ -98,12 +98,13 @@ def soak(report: Report) -> tuple[str, str]:
 
 def suspects(report: Report) -> tuple[str, str]:
     """Row of the planted backdoors."""
-    held = report["held_out"]["auroc"]
+    held, alarms = report["held_out"], report["clean_among_the_first_tenth"]["value"]
+    found, chance = held["among_the_first_tenth"]["value"], held["auroc"]
     return (
-        "planted backdoors rank before clean adapters (a rank, never a clearance)",
-        f"AUROC {held['value']:.2f} [{held['low']:.2f}, {held['high']:.2f}], "
-        f"{report['held_out']['adapters']} adapters of {len(report['held_out']['kinds'])} kinds, "
-        "none of which the statistic was tuned on",
+        "planted backdoors rank before clean adapters: weakly, so a place clears nobody",
+        f"AUROC {chance['value']:.2f} [{chance['low']:.2f}, {chance['high']:.2f}] on "
+        f"{held['adapters']} adapters of {len(held['kinds'])} kinds, none tuned on; {found:.0%} of "
+        f"them, and {alarms:.0%} of clean ones, are among the first tenth",
     )
 
 
