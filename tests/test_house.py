@@ -24,6 +24,7 @@ FLOORS = (
         "lora_gen.durable_folders",
         "lora_gen.errors",
         "lora_gen.files",
+        "lora_gen.jobs",
         "lora_gen.limits",
         "lora_gen.memory",
         "lora_gen.safetensors_header",
@@ -43,6 +44,8 @@ FLOORS = (
 
 # Dependency -> the only places that may import it. A folder ends in a slash.
 DOORS = {
+    "gguf": ("lora_gen/adapter/gguf_format.py",),
+    "ray": ("lora_gen/jobs.py",),
     "sqlite3": ("lora_gen/zoo/catalog.py",),
     "lancedb": ("lora_gen/retrieval/index.py",),
     "gradio": ("app/api.py", "app/server.py", "app/tabs/", "app/ui.py"),
@@ -142,7 +145,7 @@ VERBS = {
         *("map", "merge", "refine", "score", "search", "similar", "zoo"),
     ],
     "lora-gen zoo": [
-        *("add", "block", "duplicates", "forget", "list"),
+        *("add", "block", "build", "duplicates", "forget", "list"),
         *("quarantine", "remove", "show", "suspects", "verify"),
     ],
 }

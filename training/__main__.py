@@ -41,11 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         recipe = load_recipe(chosen.recipe, chosen.overrides)
         # after the recipe is checked: these load torch
+        from training.benchmark_task import run_benchmark
         from training.loop import export, train
         from training.processes import leave_group
 
         if chosen.export:
             export(recipe, chosen.export, force=chosen.force)
+        elif recipe.task_name == "benchmark":
+            run_benchmark(recipe)
         else:
             train(recipe, force=chosen.force)
         leave_group()

@@ -29,7 +29,13 @@ def _encoder() -> tuple[type[Any], Build]:
     return module.EncoderTaskConfig, module.build_encoder_task
 
 
+def _benchmark() -> tuple[type[Any], Build]:
+    module = import_module("training.benchmark_task")
+    return module.BenchmarkConfig, module.refuse_training
+
+
 TASKS: dict[str, Callable[[], tuple[type[Any], Build]]] = {
+    "benchmark": _benchmark,
     "encoder": _encoder,
     "generator": _generator,
     "toy": _toy,

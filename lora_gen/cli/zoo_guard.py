@@ -9,7 +9,8 @@ import typer
 
 from lora_gen.cli.common import console, handled, print_json, print_table, printable
 from lora_gen.cli.options import Json
-from lora_gen.cli.zoo import EntryId, ZooFolder, zoo_app
+from lora_gen.cli.zoo import EntryId, ZooFolder
+from lora_gen.cli.zoo_build import zoo_app
 from lora_gen.errors import ConfigError
 
 __all__ = ["zoo_app"]
