@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from lora_gen.pipeline import LoraGenPipeline
     from lora_gen.retrieval.predict import score_adapter
     from lora_gen.retrieval.search import AdapterIndex
+    from lora_gen.weight_space.compress import compress_adapter
+    from lora_gen.weight_space.edit import edit_adapter
+    from lora_gen.weight_space.federate import federate_adapters
+    from lora_gen.weight_space.lineage import lineage
     from lora_gen.weight_space.merge import merge_adapters
     from lora_gen.zoo.store import Zoo
 
@@ -43,6 +47,10 @@ __all__ = [
     "LoraPair",
     "TokenLayout",
     "Zoo",
+    "compress_adapter",
+    "edit_adapter",
+    "federate_adapters",
+    "lineage",
     "load_adapter",
     "merge_adapters",
     "resolve_base",
@@ -60,6 +68,10 @@ _HOMES = {
     "LoraPair": "lora_gen.adapter.adapter",
     "TokenLayout": "lora_gen.codec.layout",
     "Zoo": "lora_gen.zoo.store",
+    "compress_adapter": "lora_gen.weight_space.compress",
+    "edit_adapter": "lora_gen.weight_space.edit",
+    "federate_adapters": "lora_gen.weight_space.federate",
+    "lineage": "lora_gen.weight_space.lineage",
     "load_adapter": "lora_gen.adapter.io",
     "merge_adapters": "lora_gen.weight_space.merge",
     "resolve_base": "lora_gen.adapter.base_model",

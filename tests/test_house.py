@@ -20,7 +20,6 @@ FOLDERS = ("lora_gen", "training", "app", "recipes")
 FLOORS = (
     (
         "lora_gen.closing",
-        "lora_gen.closing",
         "lora_gen.durable_folders",
         "lora_gen.errors",
         "lora_gen.files",
@@ -132,6 +131,10 @@ PUBLIC = [
     "LoraPair",
     "TokenLayout",
     "Zoo",
+    "compress_adapter",
+    "edit_adapter",
+    "federate_adapters",
+    "lineage",
     "load_adapter",
     "merge_adapters",
     "resolve_base",
@@ -141,12 +144,12 @@ PUBLIC = [
 
 VERBS = {
     "lora-gen": [
-        *("apply", "audit", "convert", "doctor", "evaluate", "generate", "inspect"),
-        *("map", "merge", "refine", "score", "search", "similar", "zoo"),
+        *("apply", "audit", "compress", "convert", "doctor", "edit", "evaluate"),
+        *("generate", "inspect", "map", "merge", "refine", "score", "search", "similar", "zoo"),
     ],
     "lora-gen zoo": [
         *("add", "block", "build", "duplicates", "forget", "list"),
-        *("quarantine", "remove", "show", "suspects", "verify"),
+        *("quarantine", "remove", "show", "suspects", "tree", "verify"),
     ],
 }
 

@@ -9,8 +9,10 @@ import typer
 from lora_gen.cli.apply import apply
 from lora_gen.cli.audit import audit
 from lora_gen.cli.common import handled
+from lora_gen.cli.compress import compress
 from lora_gen.cli.convert import convert
 from lora_gen.cli.doctor import doctor
+from lora_gen.cli.edit import edit
 from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
@@ -19,7 +21,7 @@ from lora_gen.cli.merge import merge
 from lora_gen.cli.refine import refine
 from lora_gen.cli.score import score
 from lora_gen.cli.search import search, similar
-from lora_gen.cli.zoo_guard import zoo_app
+from lora_gen.cli.zoo_tree import zoo_app
 
 app = typer.Typer(
     name="lora-gen",
@@ -30,7 +32,7 @@ app = typer.Typer(
 VERBS = (
     *(generate, apply, inspect, doctor, convert, evaluate, audit, refine),
     *(search, similar, score),
-    merge,
+    *(merge, compress, edit),
 )
 for verb in VERBS:
     app.command(verb.__name__)(handled(verb))

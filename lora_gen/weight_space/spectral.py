@@ -30,7 +30,7 @@ def knots(terms: Terms, density: float) -> Cut:
     b_OM = torch.cat([one.b for one in terms.factors], dim=1)
     q_OM, left_MM = torch.linalg.qr(b_OM)
     bases, cores = zip(*(torch.linalg.qr(one.a.mT) for one in terms.factors), strict=True)
-    right_MM = torch.block_diag(*(core.mT for core in cores))
+    right_MM = torch.block_diag(*(core.mT for core in cores))  # type: ignore[no-untyped-call]
     u, s_M, vh = torch.linalg.svd(left_MM @ right_MM, full_matrices=False)
     kept = s_M > _ZERO * s_M[0]
     u, s_M, vh = u[:, kept], s_M[kept], vh[kept]
@@ -69,7 +69,8 @@ def _orthonormal(columns_OM: Tensor) -> Tensor:
     values_M, vectors_MM = torch.linalg.eigh(columns_OM.mT @ columns_OM)
     kept = values_M > _ZERO * values_M[-1]
     root_M = torch.where(kept, values_M.clamp_min(1e-300).rsqrt(), 0.0)
-    return columns_OM @ (vectors_MM * root_M) @ vectors_MM.mT
+    near_OM: Tensor = columns_OM @ (vectors_MM * root_M) @ vectors_MM.mT
+    return near_OM
 
 
 def isotropic(terms: Terms) -> Cut:

@@ -10,6 +10,7 @@ from adapter_factories import dense_delta, dense_vector, random_adapter, small_a
 from adapter_factories import tiny_spec as make_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from weight_space_factories import regauged
 
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.io import load_adapter, save_adapter
@@ -20,20 +21,6 @@ from lora_gen.weight_space.merge import METHODS, merge_adapters
 
 SEEDS = st.integers(0, 10_000)
 QUICK = settings(max_examples=15, deadline=None)
-
-
-def regauged(adapter: Adapter, seed: int) -> Adapter:
-    """The same delta weights with other factors and other scalings."""
-    generator = torch.Generator().manual_seed(seed)
-    pairs = {}
-    for name, pair in adapter.pairs.items():
-        gauge = torch.randn(pair.rank, pair.rank, generator=generator, dtype=torch.float64)
-        gauge = torch.linalg.qr(gauge)[0] * torch.linspace(0.5, 2, pair.rank).double()
-        lora_a, lora_b = pair.matrices()
-        pairs[name] = pair.with_matrices(
-            torch.linalg.inv(gauge) @ lora_a, lora_b @ gauge / 3, scaling=pair.scaling * 3
-        )
-    return replace(adapter, pairs=pairs)
 
 
 def dense(adapter: Adapter) -> dict[str, torch.Tensor]:

@@ -1,0 +1,63 @@
+"""A nowcast inside a Transformers training with PEFT: now and then the adapter jumps ahead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from lora_gen.weight_space.nowcast import Nowcast
+
+
+class NowcastCallback(TrainerCallback):
+    """Lets a `Trainer`'s LoRA factors jump `nowcast.horizon` steps ahead.
+
+    After every `spacing` optimizer steps the factors are kept; as soon as there are as many as the
+    nowcast needs, they are moved in place and the history starts again. The optimizer's state stays
+    as it is. It knows PEFT's parameter names (`lora_A`, `lora_B`) and nothing else of the model.
+
+    Args:
+        nowcast: What to jump by.
+        jumps: At most so many jumps; a jump near the end, where the rate is low, gains nothing.
+    """
+
+    def __init__(self, nowcast: Nowcast, *, jumps: int = 1) -> None:
+        self.nowcast = nowcast
+        self.jumps = jumps
+        self.jumped_at: list[int] = []
+        """Steps at which the factors were moved."""
+        self._history: list[dict[str, Tensor]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the start, which is the first checkpoint."""
+        self._history = [lora_factors(kwargs["model"])]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the factors, and move them when there are enough."""
+        if state.global_step % self.nowcast.spacing or len(self.jumped_at) >= self.jumps:
+            return
+        model: nn.Module = kwargs["model"]
+        self._history.append(lora_factors(model))
+        if len(self._history) >= self.nowcast.history:
+            self._jump(model)
+            self.jumped_at.append(state.global_step)
+            self._history = [lora_factors(model)]
+
+    @torch.no_grad()
+    def _jump(self, model: nn.Module) -> None:
+        recent = self._history[-self.nowcast.history :]
+        for name, parameter in model.named_parameters():
+            if name in recent[-1]:
+                side = "lora_a" if "lora_A" in name else "lora_b"
+                parameter.copy_(self.nowcast.moved([one[name] for one in recent], side))
+
+
+def lora_factors(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of a model's trainable LoRA factors."""
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and ("lora_A" in name or "lora_B" in name)
+    }
