@@ -8,17 +8,39 @@ A minute. Training reads `seen` and `practice`; the other splits are for evaluat
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from recipes.tiny_lm.train_adapters import record
-from recipes.tiny_lm.world.ambiguous import all_ambiguous
-from recipes.tiny_lm.world.tasks import practice_tasks, tasks_by_name, write_splits
+from lora_gen.files import atomic_write_text
+from recipes.tiny_lm.train_adapters import TRAIN_PAIRS, TRAIN_SEED, record
+from recipes.tiny_lm.world.ambiguous import Ambiguous, all_ambiguous
+from recipes.tiny_lm.world.tasks import Task, pairs, practice_tasks, tasks_by_name, write_splits
 from training.ambiguity import AmbiguousRecord, write_ambiguous
 from training.behavior_data import BehaviorRecord, write_behaviors
 
+NUM_OPEN_PAIRS, OPEN_SEED = 24, 3
+"""Pairs of each reading of a held-out ambiguous description: 8 to show, 16 to test."""
 NUM_DESCRIPTIONS = {True: 24, False: 8}
 """Wordings of a task: more where the wording itself is what a split tests."""
+
+
+def tested(found: Ambiguous, tasks: Mapping[str, Task]) -> dict[str, Any] | None:
+    """A held-out ambiguous description with pairs of each reading that no training has seen.
+
+    None if a reading has too few inputs for that.
+    """
+    rows = {}
+    for name in found.readings:
+        trained = dict(pairs(tasks[name], TRAIN_PAIRS, TRAIN_SEED))
+        fresh = [
+            p for p in pairs(tasks[name], 3 * NUM_OPEN_PAIRS, OPEN_SEED) if p[0] not in trained
+        ]
+        rows[name] = fresh[:NUM_OPEN_PAIRS]
+    enough = all(len(found) == NUM_OPEN_PAIRS for found in rows.values())
+    return {**asdict(found), "pairs": rows} if enough else None
 
 
 def main() -> None:
@@ -48,6 +70,9 @@ def main() -> None:
     write_ambiguous(
         out / "ambiguous.jsonl", [AmbiguousRecord(**asdict(found)) for found in all_ambiguous()]
     )
+    open_tests = [tested(found, tasks) for found in all_ambiguous() if found.split != "train"]
+    text = "".join(json.dumps(one) + "\n" for one in open_tests if one is not None)
+    atomic_write_text(out / "ambiguous_tests.jsonl", text)
     print({split: len(names) for split, names in splits.items()})
 
 
