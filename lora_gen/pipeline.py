@@ -147,7 +147,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         examples: Sequence[tuple[str, str]] | None = None,
         base: BaseModelSpec | str | Path | None = None,
         rank: int = 4,
-        targets: str | Sequence[str] = "all-linear",
+        targets: str | Sequence[str] | None = None,
         num_adapters: int = 1,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -167,7 +167,8 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             base: The base: a spec, an embedded id, a folder or a hub id; by default the one the
                 generator was trained for.
             rank: LoRA rank.
-            targets: Which modules, as in PEFT: `all-linear`, `attention`, `mlp`, or names.
+            targets: Which modules, as in PEFT: `all-linear`, `attention`, `mlp`, or names; by
+                default those the generator was trained for.
             num_adapters: Candidates; each starts from its own noise.
             num_inference_steps: Steps of the noise scheduler.
             guidance_scale: Weight of the condition against the null condition; 1 is plain sampling.
@@ -195,6 +196,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         if not allow_untrained:
             require_trained(spec, tuple(self.denoiser.config.trained_bases))
         condition = self._request.encode(text, prompts, examples, spec)
+        targets = targets or tuple(self.denoiser.config.targets) or "all-linear"
         layout = TokenLayout.build(
             spec, rank=rank, width=self.denoiser.config.token_width, targets=targets
         )

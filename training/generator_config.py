@@ -80,6 +80,8 @@ class GeneratorTaskConfig:
     splits: tuple[str, ...] = ("seen",)
     """Splits to train on; the tasks of one named twice come twice as often."""
     validation_split: str = "unseen_composition"
+    targets: tuple[str, ...] = ()
+    """Suffixes of the modules that are adapted; none means every linear module but the head."""
     text_encoder: str = DEFAULT_TEXT_ENCODER
     ambiguous: str | None = None
     """File of descriptions that fit several tasks."""

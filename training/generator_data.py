@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.conditioning.chat import Chat, Lines
@@ -35,8 +36,8 @@ class Readers:
 
     texts: TextStateCache
     """Encoded descriptions."""
-    chat: Chat
-    """How the base is asked."""
+    chat: Chat | None
+    """How the base is asked, if it is asked in words."""
     spec: BaseModelSpec
     """The base."""
     examples: ExampleReader | None = None
@@ -87,9 +88,7 @@ class GeneratorData:
             "rank": shared.choice(goal.ranks),
             "levels": _levels(shared, goal.sampler_steps),
         }
-        lines = [pair for r in records for pair in rng.sample(r.examples, goal.lines_per_task)]
-        packed = self.pack(lines)
-        batch |= {"input_ids": packed.input_ids, "labels": packed.labels}
+        batch |= self.work(records, rng)
         if self.ambiguity is not None:
             count = goal.candidates
             drawn = [
@@ -105,12 +104,20 @@ class GeneratorData:
             batch["tokens"], batch["rows"] = self.zoo_tokens.batch([r.task for r in records])
         return batch
 
+    def work(self, records: Sequence[BehaviorRecord], rng: random.Random) -> dict[str, Tensor]:
+        """What the adapters of clear requests are tried on: lines, adapter-major."""
+        count = self.goal.lines_per_task
+        packed = self.pack([pair for r in records for pair in rng.sample(r.examples, count)])
+        return {"input_ids": packed.input_ids, "labels": packed.labels}
+
     def pack(self, pairs: Sequence[Pair]) -> Lines:
         """Lines of the base's chat, tokenized once."""
+        chat = self.readers.chat
+        assert chat is not None  # only a base that is asked in words has lines
         for pair in pairs:
             if pair not in self._lines:
-                self._lines[pair] = self.readers.chat.line(*pair)
-        return self.readers.chat.pack([self._lines[pair] for pair in pairs])
+                self._lines[pair] = chat.line(*pair)
+        return chat.pack([self._lines[pair] for pair in pairs])
 
     def _row(
         self, record: BehaviorRecord, rng: random.Random

@@ -51,6 +51,8 @@ from training.objectives import (
 )
 from training.task import TaskContext
 
+Factors = dict[str, tuple[Tensor, Tensor]]
+
 
 class _Trainee(nn.Module):
     """The network with its loss as `forward`, so that data-parallel wrappers see one call."""
@@ -71,20 +73,18 @@ class GeneratorTask:
 
     def __init__(self, config: GeneratorTaskConfig, context: TaskContext) -> None:
         self.config, self.context = config, context
-        folder = resolve_base(config.base)
         self.spec = BaseModelSpec.from_config(config.base)
-        base, self.chat = load_causal_lm(folder)
-        self.base = base.to(context.device)  # type: ignore[arg-type]
-        if context.device.type == "cpu":
-            # Lines are short: PyTorch's fused attention costs more here, backward above all.
-            self.base.set_attn_implementation("eager")
+        self.open_base()
         encoder = TextEncoder.from_pretrained(config.text_encoder).to(context.device)
         self.texts = TextStateCache(encoder)
         path = Path(config.behaviors)
         self.records = [r for split in config.splits for r in read_behaviors(path, split=split)]
         self.validation = read_behaviors(path, split=config.validation_split)
         layout = TokenLayout.build(
-            self.spec, rank=max(config.objective.ranks), width=self.spec.hidden_size
+            self.spec,
+            rank=max(config.objective.ranks),
+            width=self.spec.hidden_size,
+            targets=config.targets or "all-linear",
         )
         self.zoo_tokens, scaling = self._zoo(layout)
         distill = config.objective.behavior == "distill"
@@ -100,22 +100,36 @@ class GeneratorTask:
             scaling=asdict(scaling),
             text_fingerprint=encoder.fingerprint,
             trained_bases=(config.base,),
+            targets=config.targets,
             example_dim=example_width(self.spec.hidden_size) if config.read_examples else 0,
             **asdict(config.model),
         )
         if config.start_from is not None:
             start_weights(self.denoiser, Path(config.start_from))
         self.model: nn.Module = _Trainee(self.denoiser, self)
-        self.data = GeneratorData(
+        self.data = self.build_data()
+
+    def open_base(self) -> None:
+        """Load the frozen base."""
+        base, self.chat = load_causal_lm(resolve_base(self.config.base))
+        self.base = base.to(self.context.device)  # type: ignore[arg-type]
+        if self.context.device.type == "cpu":
+            # Lines are short: PyTorch's fused attention costs more here, backward above all.
+            self.base.set_attn_implementation("eager")
+
+    def build_data(self) -> GeneratorData:
+        """What batches are made of."""
+        reads = self.config.read_examples
+        return GeneratorData(
             self.records,
-            config.objective,
+            self.config.objective,
             readers=Readers(
                 texts=self.texts,
                 chat=self.chat,
                 spec=self.spec,
-                examples=ExampleReader(self.base, self.chat) if config.read_examples else None,
+                examples=ExampleReader(self.base, self.chat) if reads else None,
             ),
-            context=context,
+            context=self.context,
             zoo_tokens=self.zoo_tokens,
             ambiguity=self._ambiguity(),
         )
@@ -218,24 +232,9 @@ class GeneratorTask:
 
     def _exact_match(self, denoiser: RecurrentDenoiser, records: list[BehaviorRecord]) -> float:
         chosen = random.Random(0).sample(records, min(48, len(records)))
-        codec = self.codecs[max(self.codecs)]
         hits = []
         for start in range(0, len(chosen), 16):
             part = chosen[start : start + 16]
-            states, mask = self.texts.batch([r.descriptions[0] for r in part])
-            condition = Condition(
-                text_states=states,
-                text_mask=mask,
-                base_features=base_condition(self.spec, len(part)),
-            ).to(self.context.device)
-            shape = (len(part), codec.layout.num_tokens, codec.layout.width + 1)
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
-                self.context.device
-            )
-            condition = replace(condition, latent=denoiser.latent_of(noise))
-            prototype = denoiser.prototype(condition, codec.layout)
-            steps = self.config.objective.sampler_steps
-            tokens = sample_on_path(denoiser, prototype, noise, steps=steps, stop=steps - 1)
             # 16 of each, repeated where there are fewer: the stack must be rectangular
             lines = self.data.pack(
                 [r.examples[-1 - i % len(r.examples)] for r in part for i in range(16)]
@@ -244,8 +243,25 @@ class GeneratorTask:
                 input_ids=lines.input_ids.to(self.context.device),
                 labels=lines.labels.to(self.context.device),
             )
-            hits.append(exact_matches(self.base, placed, codec.factors(tokens)).float())
+            hits.append(exact_matches(self.base, placed, self.generate(denoiser, part)).float())
         return float(torch.cat(hits).mean())
+
+    def generate(self, denoiser: RecurrentDenoiser, records: Sequence[BehaviorRecord]) -> Factors:
+        """Factors of one adapter for each record, from its first description alone."""
+        codec, device = self.codecs[max(self.codecs)], self.context.device
+        states, mask = self.texts.batch([record.descriptions[0] for record in records])
+        condition = Condition(
+            text_states=states,
+            text_mask=mask,
+            base_features=base_condition(self.spec, len(records)),
+        ).to(device)
+        shape = (len(records), codec.layout.num_tokens, codec.layout.width + 1)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+        condition = replace(condition, latent=denoiser.latent_of(noise))
+        prototype = denoiser.prototype(condition, codec.layout)
+        steps = self.config.objective.sampler_steps
+        tokens = sample_on_path(denoiser, prototype, noise, steps=steps, stop=steps - 1)
+        return codec.factors(tokens)
 
     def save(self, folder: Path, model: nn.Module) -> None:
         """The whole pipeline, ready for `LoraGenPipeline.from_pretrained`."""

@@ -29,6 +29,26 @@ def _encoder() -> tuple[type[Any], Build]:
     return module.EncoderTaskConfig, module.build_encoder_task
 
 
+def _picture_generator() -> tuple[type[Any], Build]:
+    module = import_module("training.picture_task")
+    return module.PictureTaskConfig, module.build_picture_task
+
+
+def _tiny_sd_autoencoder() -> tuple[type[Any], Build]:
+    module = import_module("recipes.tiny_sd.autoencoder_task")
+    return module.AutoencoderConfig, module.build_autoencoder_task
+
+
+def _tiny_sd_base() -> tuple[type[Any], Build]:
+    module = import_module("recipes.tiny_sd.base_task")
+    return module.BaseConfig, module.build_base_task
+
+
+def _tiny_sd_reader() -> tuple[type[Any], Build]:
+    module = import_module("recipes.tiny_sd.reader_task")
+    return module.ReaderConfig, module.build_reader_task
+
+
 def _benchmark() -> tuple[type[Any], Build]:
     module = import_module("training.benchmark_task")
     return module.BenchmarkConfig, module.refuse_training
@@ -38,6 +58,10 @@ TASKS: dict[str, Callable[[], tuple[type[Any], Build]]] = {
     "benchmark": _benchmark,
     "encoder": _encoder,
     "generator": _generator,
+    "picture_generator": _picture_generator,
+    "tiny_sd_autoencoder": _tiny_sd_autoencoder,
+    "tiny_sd_base": _tiny_sd_base,
+    "tiny_sd_reader": _tiny_sd_reader,
     "toy": _toy,
 }
 """Task name -> import of its config class and build function."""

@@ -16,7 +16,13 @@ from lora_gen.strict_json import printable
 ModuleType = Literal["linear", "conv1d", "conv2d"]
 BaseKind = Literal["transformers", "diffusers"]
 
-EMBEDDED_BASES: Mapping[str, str] = {"tiny_lm": "assets/tiny_lm/base"}
+_PACKAGE = Path(__file__).parent.parent
+
+EMBEDDED_BASES: Mapping[str, str] = {"tiny_lm": "assets/tiny_lm/base"} | {
+    name: f"assets/{name}/base"
+    for name in ("tiny_sd",)  # it ships once its recipe has been run
+    if (_PACKAGE / "assets" / name / "base").is_dir()
+}
 """Ids of the bases inside this package, which are not on the hub, and their folders."""
 
 COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -225,8 +231,8 @@ def resolve_base(id: str, *, revision: str | None = None, local_files_only: bool
         BaseModelError: The base is not embedded, not a folder, and cannot be had from the hub.
     """
     if id in EMBEDDED_BASES:
-        folder = Path(__file__).parent.parent / EMBEDDED_BASES[id]
-        if not (folder / "config.json").is_file():
+        folder = _PACKAGE / EMBEDDED_BASES[id]
+        if not any((folder / name).is_file() for name in ("config.json", "model_index.json")):
             raise BaseModelError(
                 f"The embedded base `{id}` is missing from `{folder}`. Install lora_gen again."
             )

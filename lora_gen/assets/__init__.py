@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _ROOT = Path(__file__).parent
+_WORLDS = ("tiny_lm", "tiny_sd")
 
 
 def asset_path(*parts: str) -> Path:
@@ -12,6 +13,12 @@ def asset_path(*parts: str) -> Path:
     return _ROOT.joinpath(*parts)
 
 
-def default_generator() -> Path:
-    """Folder of the generator that is used when none is named."""
+def default_generator(base: str | None = None) -> Path:
+    """Folder of the generator that is used when none is named.
+
+    Args:
+        base: The base that is asked for; one that ships with a generator of its own gets that one.
+    """
+    if base in _WORLDS and asset_path(base, "generator").is_dir():
+        return asset_path(base, "generator")
     return asset_path("tiny_lm", "generator")

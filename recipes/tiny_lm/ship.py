@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -23,13 +24,13 @@ PARTS = ("zoo", "generator", "manifest")
 PACKAGES = ("torch", "transformers", "peft", "diffusers", "accelerate", "safetensors")
 
 
-def ship_zoo(source: Path, target: Path, seed: int) -> int:
+def ship_zoo(source: Path, target: Path, seed: int, *, shipped: Mapping[str, int] = SHIPPED) -> int:
     """A random sample of each split; returns how many adapters."""
     if target.exists():
         shutil.rmtree(target)
     rng = random.Random(seed)
     with Zoo.open(source, read_only=True) as whole, Zoo.open(target, create=True) as sample:
-        for split, count in SHIPPED.items():
+        for split, count in shipped.items():
             entries = sorted(whole.entries(split=split), key=lambda entry: entry.task)
             chosen = rng.sample(entries, min(count, len(entries)))
             sample.add_many([(whole.load(entry.id), entry.info()) for entry in chosen])

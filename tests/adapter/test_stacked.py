@@ -7,7 +7,7 @@ import peft
 import pytest
 import torch
 from adapter_factories import logits_of, merged, random_adapter, random_pair, tiny_model, tiny_spec
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.io import save_adapter
@@ -121,10 +121,27 @@ def test_stack_refuses_a_batch_that_it_cannot_divide() -> None:
         model(input_ids=TOKENS.expand(3, -1))
 
 
-def test_stack_refuses_other_shapes_and_convolutions() -> None:
+def test_stack_refuses_other_shapes() -> None:
     small, large = (Adapter(pairs={"q": random_pair(4, size)}) for size in (4, 5))
     with pytest.raises(AdapterMismatchError, match=r"`q` has shape \(4, 5\) here and \(4, 4\) in"):
         stack_adapters([small, large])
-    conv = LoraPair(lora_a=torch.ones(2, 3, 3, 3), lora_b=torch.ones(4, 2, 1, 1))
-    with pytest.raises(AdapterMismatchError, match="Stack only linear adapters of one base"):
-        stack_adapters([Adapter(pairs={"conv": conv})])
+
+
+@pytest.mark.parametrize("options", [{"padding": 1}, {"stride": 2}, {"padding": 2, "dilation": 2}])
+def test_stacked_convolutions_equal_those_with_the_delta_in_their_weight(
+    options: dict[str, int],
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, **options))
+    pairs = [
+        LoraPair(lora_a=torch.randn(2, 3, 3, 3), lora_b=torch.randn(4, 2, 1, 1), scaling=0.5)
+        for _ in range(2)
+    ]
+    x = torch.randn(6, 3, 8, 8)
+    with stacked_adapters(model, stack_adapters([Adapter(pairs={"0": pair}) for pair in pairs])):
+        found = model(x)
+    for pair, rows, given in zip(pairs, x.split(3), found.split(3), strict=True):
+        delta = 0.5 * torch.einsum("or,rihw->oihw", pair.lora_b[:, :, 0, 0], pair.lora_a)
+        conv = model[0]
+        wanted = nn.functional.conv2d(rows, conv.weight + delta, conv.bias, **options)
+        torch.testing.assert_close(given, wanted)

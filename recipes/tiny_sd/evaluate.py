@@ -1,0 +1,221 @@
+"""Measure a generator of styles beside its base, the oracle adapters and the baselines.
+
+    python -m recipes.tiny_sd.evaluate --zoo build/tiny_sd/zoo --reader build/tiny_sd/reader/final
+        --out build/tiny_sd/reports [--generator build/tiny_sd/generator/final]
+
+A score is one minus the style error, so that the base without an adapter scores about 0 and a
+perfect style 1; content is the share of pictures whose shapes and number are still read right.
+Without a generator, base, oracles and baselines alone are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lora_gen.adapter.adapter import Adapter
+from lora_gen.conditioning.text import TextEncoder
+from lora_gen.errors import ConfigError
+from lora_gen.evaluation.baselines.mean import mean_adapter
+from lora_gen.evaluation.baselines.nearest import NearestText
+from lora_gen.evaluation.baselines.soup import text_soups
+from lora_gen.evaluation.pictures import PictureRunner
+from lora_gen.evaluation.report import BASE, GENERATED, ORACLE
+from lora_gen.evaluation.statistics import mean_interval, share_of_gain
+from lora_gen.evaluation.tasks import SPLITS
+from lora_gen.files import atomic_write_json, atomic_write_text
+from lora_gen.zoo.entry import ZooEntry
+from lora_gen.zoo.store import Zoo
+from recipes.tiny_sd.reader_task import Reader, load_reader
+from recipes.tiny_sd.style_error import StyleScale, content_kept, style_errors
+from recipes.tiny_sd.train_adapters import TEST_SEED, scenes_of
+from recipes.tiny_sd.world.styles import styles_by_name
+
+MEAN, NEAREST, SOUP, SHUFFLED = "mean LoRA", "nearest text", "soup of 4", "generated, other's text"
+RANK = 4
+Adapters = Callable[[Sequence[str], int], list[Adapter]]
+
+
+class Measure:
+    """Draws with adapters and says how near their styles are."""
+
+    def __init__(self, base: str, reader: Reader, pictures: int) -> None:
+        self.runner, self.reader, self.pictures = PictureRunner(base), reader, pictures
+        self.styles = styles_by_name()
+        scenes = scenes_of("scale", 16, TEST_SEED)
+        plain = self.runner.draw([scene.caption for scene in scenes])
+        some = random.Random(0).sample(sorted(self.styles), 48)
+        styled = [self.styles[name](plain) for name in some]
+        self.scale = StyleScale.of(plain, styled, reader)
+        self._plain: dict[str, Tensor] = {}
+
+    def scores(self, style: str, adapter: Adapter | None) -> tuple[float, float]:
+        """(1 - style error, content kept) over unseen scenes."""
+        scenes = scenes_of(style, self.pictures, TEST_SEED)
+        captions = [scene.caption for scene in scenes]
+        if style not in self._plain:
+            self._plain[style] = self.runner.draw(captions)
+        plain = self._plain[style]
+        drawn = plain if adapter is None else self.runner.draw(captions, adapter)
+        wanted = self.styles[style](plain)
+        errors = style_errors(drawn, wanted, self.reader, self.scale)
+        kept = content_kept(drawn, scenes, self.reader)
+        return 1 - float(errors.mean()), float(kept.mean())
+
+
+def wordings(entry: ZooEntry, split: str, seed: int) -> str:
+    """The description that a seed asks with: held-out ones on the split of unseen wordings."""
+    held_out = list(entry.extra.get("held_out_descriptions", ()))
+    found = held_out if split == "unseen_wording" else list(entry.descriptions)
+    return str(found[seed % len(found)])
+
+
+def ways(zoo: Zoo, generator: str | None) -> dict[str, Adapters]:
+    """Every method that makes adapters from texts; it learns from the entries of `seen` alone."""
+    ids = sorted(zoo.ids(split="seen"))
+    nearest = NearestText(zoo, ids, TextEncoder.from_pretrained())
+    mean = mean_adapter(zoo, ids, rank=RANK)
+    found: dict[str, Adapters] = {
+        MEAN: lambda texts, seed: [mean] * len(texts),
+        NEAREST: lambda texts, seed: [zoo.load(i) for i in nearest.ids_of(texts)],
+        SOUP: lambda texts, seed: text_soups(zoo, nearest, texts, count=4, rank=RANK),
+    }
+    if generator is None:
+        return found
+    from lora_gen.pipeline import LoraGenPipeline
+
+    pipe = LoraGenPipeline.from_pretrained(generator)
+
+    def generated(texts: Sequence[str], seed: int) -> list[Adapter]:
+        noise = [torch.Generator().manual_seed(1_000 * seed + i) for i in range(len(texts))]
+        return [
+            pipe(text, rank=RANK, generator=g).adapters[0]
+            for text, g in zip(texts, noise, strict=True)
+        ]
+
+    return found | {
+        GENERATED: generated,
+        SHUFFLED: lambda texts, seed: generated([*texts[1:], *texts[:1]], seed),
+    }
+
+
+def measure_split(
+    measure: Measure,
+    zoo: Zoo,
+    entries: Sequence[ZooEntry],
+    methods: dict[str, Adapters],
+    *,
+    split: str,
+    seeds: int,
+) -> dict[str, list[tuple[float, float]]]:
+    """Method -> (style, content) of each style; methods with noise are averaged over seeds."""
+    found = {BASE: [measure.scores(e.task, None) for e in entries]}
+    found[ORACLE] = [measure.scores(e.task, zoo.load(e.id)) for e in entries]
+    for name, adapters in methods.items():
+        runs = []
+        for seed in range(seeds if name == GENERATED else 1):
+            made = adapters([wordings(e, split, seed) for e in entries], seed)
+            runs.append([measure.scores(e.task, a) for e, a in zip(entries, made, strict=True)])
+        found[name] = [
+            (sum(s for s, _ in each) / len(each), sum(c for _, c in each) / len(each))
+            for each in zip(*runs, strict=True)
+        ]
+        print(f"{split}: {name}", flush=True)
+    return found
+
+
+def summary_of(found: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    """Intervals of style and content, and shares of the oracle's gain in style."""
+    style = {name: [s for s, _ in rows] for name, rows in found.items()}
+    shares = {}
+    for name in (n for n in style if n not in (BASE, ORACLE)):
+        try:
+            shares[name] = share_of_gain(style[name], style[BASE], style[ORACLE]).to_dict()
+        except ConfigError:
+            continue  # the oracle gains nothing here, so a share says nothing: left out
+    return {
+        "styles": len(style[BASE]),
+        "style": {name: mean_interval(values).to_dict() for name, values in style.items()},
+        "content": {n: mean_interval([c for _, c in rows]).to_dict() for n, rows in found.items()},
+        "share_of_oracle_gain": shares,
+    }
+
+
+def to_markdown(summary: dict[str, Any]) -> str:
+    """Three tables, methods down and splits across."""
+    lines = ["# Styles", "", "95% bootstrap intervals over styles.", ""]
+    titles = {
+        "style": "Style (1 is the style itself, about 0 the base)",
+        "content": "Content kept",
+        "share_of_oracle_gain": "Share of the oracle's gain in style",
+    }
+    for key, title in titles.items():
+        names = list(dict.fromkeys(name for found in summary.values() for name in found[key]))
+        head = [
+            f"{split.replace('_', ' ')} (n={found['styles']})" for split, found in summary.items()
+        ]
+        lines += [
+            f"## {title}",
+            "",
+            f"| method | {' | '.join(head)} |",
+            "| --- " * (len(head) + 1) + "|",
+        ]
+        for name in names:
+            cells = [_cell(found[key].get(name)) for found in summary.values()]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(interval: dict[str, float] | None) -> str:
+    if interval is None:
+        return "\u2013"
+    return f"{interval['value']:.3f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+
+
+def main() -> None:
+    """Write report.json and report.md."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", default="tiny_sd")
+    parser.add_argument("--zoo", required=True)
+    parser.add_argument("--reader", required=True)
+    parser.add_argument("--generator")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--styles", type=int, default=60, help="styles a split at most")
+    parser.add_argument("--pictures", type=int, default=12, help="pictures a style")
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    started, out = time.time(), Path(args.out)
+    measure = Measure(args.base, load_reader(Path(args.reader)), args.pictures)
+    scores, summary = {}, {}
+    with Zoo.open(args.zoo, read_only=True) as zoo:
+        methods = ways(zoo, args.generator)
+        for split in SPLITS:
+            entries = zoo.entries(split="seen" if split == "unseen_wording" else split)
+            entries = sorted(entries, key=lambda entry: entry.task)
+            chosen = random.Random(0).sample(entries, min(args.styles, len(entries)))
+            if len(chosen) < 2:
+                continue
+            found = measure_split(measure, zoo, chosen, methods, split=split, seeds=args.seeds)
+            scores[split] = {"styles": [e.task for e in chosen], **found}
+            summary[split] = summary_of(found)
+    out.mkdir(parents=True, exist_ok=True)
+    settings = vars(args) | {"seconds": round(time.time() - started)}
+    report = {"settings": settings, "scores": scores, "summary": summary}
+    atomic_write_json(out / "report.json", report)
+    atomic_write_text(out / "report.md", to_markdown(summary))
+    print(to_markdown(summary))
+
+
+if __name__ == "__main__":
+    main()
