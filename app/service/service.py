@@ -196,7 +196,8 @@ class AppService:
             ZooError: This app takes no uploads.
             LoraGenError: The adapter or its description is unusable.
         """
-        from lora_gen.zoo.entry import EntryInfo
+        from lora_gen.zoo.entry import ORIGIN, EntryInfo
+        from lora_gen.zoo.origin import origin_of
         from lora_gen.zoo.store import Zoo
 
         if self.config.quarantine is None:
@@ -212,7 +213,11 @@ class AppService:
         info = EntryInfo(
             task=f"upload {own.id}",
             descriptions=(text,),
-            extra={"source": "upload", "warnings": list(inspection.warnings)},
+            extra={
+                "source": "upload",
+                "warnings": list(inspection.warnings),
+                ORIGIN: {**origin_of(own.folder), "source": "upload"},
+            },
         )
         with Zoo.open(self.config.quarantine, create=True) as zoo:
             entry_id = zoo.add(own.adapter, info).id

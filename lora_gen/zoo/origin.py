@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lora_gen.strict_json import open_regular, read_json
 CHECKS = ("format", "limits", "values", "block-list")
 """What an adapter has passed when it is added."""
 
+_RECORD = replace(DEFAULT_LIMITS, json_bytes=20_000)
 _SNAPSHOT = re.compile(r"models--(?P<name>[\w.-]+)/snapshots/(?P<commit>[0-9a-f]{40})")
 _LICENSE = re.compile(r"^license:\s*([\w. +-]{1,80})\s*$", re.MULTILINE)
 
@@ -70,5 +72,8 @@ def _said(folder: Path) -> Mapping[str, Any]:
         if found:
             said["license"] = found[1].strip()
     if record.is_file():
-        said["made"] = read_json(record, error=ZooError)
+        try:
+            said["made"] = read_json(record, limits=_RECORD, error=ZooError)
+        except ZooError:
+            said["made"] = "not readable"  # a stranger's record is no reason to refuse the weights
     return said

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from app_factories import ROOT
 
+from app.__main__ import main
 from app.guard import GuardConfig
 from app.self_check import faults
 from app.settings import AppConfig
+from lora_gen.errors import MissingDependencyError
 
 
 def _fn(name: str, line: str, **changes: Any) -> SimpleNamespace:
@@ -155,6 +157,19 @@ def test_guard_that_lets_too_much_in_is_named(
     page = _page(config, work, app=SimpleNamespace(user_middleware=middleware))
     (found,) = faults(page, work, config)
     assert found.startswith(sentence)
+
+
+def test_app_with_a_package_below_its_floor_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise MissingDependencyError("`torch` is 2.5, and releases before 2.10.0 have known holes.")
+
+    monkeypatch.setattr("app.__main__.require_safe_versions", refuse)
+    assert main(["--port", "0"]) == 2
+    assert capsys.readouterr().err == (
+        "error: `torch` is 2.5, and releases before 2.10.0 have known holes.\n"
+    )
 
 
 @pytest.mark.slow

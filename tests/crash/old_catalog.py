@@ -1,4 +1,8 @@
-"""Zoos as version 1 of the catalog wrote them, from its own statements."""
+"""Zoos as version 1 of the catalog wrote them: a frozen copy of that version's statements.
+
+It repeats `lora_gen/zoo/schema.py` on purpose and is never brought up to date with it: what version
+1 wrote does not change when version 3 comes.
+"""
 
 import shutil
 import sqlite3

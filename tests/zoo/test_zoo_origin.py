@@ -53,3 +53,9 @@ def test_origin_reads_only_what_adapters_consist_of(tmp_path):
     origin = origin_of(folder)
     assert "weights.bin" not in origin["files"]
     assert "license" not in origin
+
+
+def test_record_that_is_no_json_is_said_and_does_not_refuse_the_weights(tmp_path):
+    folder = save_adapter(zoo_adapter(), tmp_path / "mine", exact=True)
+    (folder / "lora_gen.json").write_text("{" * 40)
+    assert add(tmp_path / "zoo", folder)["extra"]["origin"]["made"] == "not readable"
