@@ -35,7 +35,7 @@ def probe_base(
     if not isinstance(source, str | Path):
         return probe_transformers(source, id)
     name = id or str(source)
-    folder = _config_folder(str(source), revision)
+    folder = config_folder(str(source), revision)
     if (folder / "model_index.json").is_file():
         return probe_pipeline(folder, name)
     if not (folder / "config.json").is_file():
@@ -50,7 +50,7 @@ def probe_base(
     return probe_transformers(load_config(folder), name)
 
 
-def _config_folder(source: str, revision: str | None) -> Path:
+def config_folder(source: str, revision: str | None = None) -> Path:
     """A folder with the configs of a base; for a hub id only those are fetched."""
     local = local_folder(source)
     if local is not None:

@@ -14,6 +14,7 @@ from lora_gen.cli.convert import convert
 from lora_gen.cli.doctor import doctor
 from lora_gen.cli.edit import edit
 from lora_gen.cli.evaluate import evaluate
+from lora_gen.cli.export import export
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
 from lora_gen.cli.map import zoo_map
@@ -32,7 +33,7 @@ app = typer.Typer(
 VERBS = (
     *(generate, apply, inspect, doctor, convert, evaluate, audit, refine),
     *(search, similar, score),
-    *(merge, compress, edit),
+    *(merge, compress, edit, export),
 )
 for verb in VERBS:
     app.command(verb.__name__)(handled(verb))
