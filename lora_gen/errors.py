@@ -20,6 +20,7 @@ carries a stable `code` that programs can match while the sentence stays free to
     ├── ConfigError(ValueError)             CONFIG   a recipe or option is wrong
     ├── ZooError(ValueError)                STORE    the zoo refuses, or is damaged
     ├── LockedError(RuntimeError)           LOCKED   another process holds it
+    ├── MemoryLimitError(MemoryError)       BUSY     there is too little memory for it now
     ├── CheckpointError(RuntimeError)       CKPT     a checkpoint cannot be resumed
     └── MissingDependencyError(ImportError) CONFIG   an optional package has to be installed
 """
@@ -127,6 +128,12 @@ class LockedError(LoraGenError, RuntimeError):
     """Another process holds the store or the output."""
 
     code = "LOCKED"
+
+
+class MemoryLimitError(LoraGenError, MemoryError):
+    """There is too little memory for it now."""
+
+    code = "BUSY"
 
 
 class CheckpointError(LoraGenError, RuntimeError):

@@ -12,6 +12,7 @@ from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.peft_config import CONFIG_NAME, WEIGHTS_NAME
 from lora_gen.adapter.peft_format import read_peft, write_peft
 from lora_gen.errors import AdapterFormatError, AdapterMismatchError, UnsafeFileError
+from lora_gen.memory import memory_for
 from lora_gen.safetensors_header import read_safetensors_header
 from lora_gen.strict_json import DEFAULT_LIMITS, Limits, printable
 
@@ -21,6 +22,7 @@ DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
+@memory_for("load_adapter")
 def load_adapter(
     path: str | Path,
     *,
