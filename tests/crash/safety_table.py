@@ -30,7 +30,9 @@ def corpus(report: Report) -> tuple[str, str]:
     """Row of the hostile cases."""
     return (
         "hostile files, archives, configs, prompts and faults are refused in one sentence",
-        f"{report['passed']} of {report['cases']} cases, at {report['entrances']} entrances",
+        f"{report['passed']} of {report['cases']} numbered cases: {report['inputs']} inputs, "
+        f"{report['judgments']} times at {report['entrances']} entrances, and "
+        f"{report['tests_elsewhere']} tests of their own",
     )
 
 
@@ -45,10 +47,13 @@ def fuzz(report: Report) -> tuple[str, str]:
 
 
 def guided(report: Report) -> tuple[str, str]:
-    """Row of the coverage-guided fuzzing, over all parts."""
-    parts = report.get("parts", [report])
-    runs, bad = (sum(p["runs"] for p in parts), sum(len(p["failures"]) for p in parts))
-    return "the same, guided by coverage", f"{runs:,} inputs, {bad} failures"
+    """Row of the coverage-guided fuzzing."""
+    readers = report["readers"]
+    runs, bad = (sum(one[name] for one in readers.values()) for name in ("runs", "failed"))
+    return (
+        "the readers agree with the libraries' on inputs that are guided by coverage",
+        f"{runs:,} inputs for {', '.join(readers)}: {bad} failures",
+    )
 
 
 def kill_rounds(report: Report) -> tuple[str, str]:

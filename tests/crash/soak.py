@@ -58,22 +58,27 @@ class Counts:
         self.failures: list[str] = []
 
 
-def live(url: str, zoo: Path, counts: Counts, pause: float, seed: int) -> None:
-    """Visits for ever, with pauses; after each visit the operator forgets what was kept."""
-    rng = random.Random(seed)
+def live(url: str, zoo: Path, counts: Counts, every: float, seed: int) -> None:
+    """Visits for ever, one every so many seconds; after each the operator forgets what was kept.
+
+    The rate is fixed, since a faster machine must not look like growth: files and sessions are kept
+    for an hour, so there are as many of them as visits.
+    """
+    rng, due = random.Random(seed), time.monotonic()
     while True:
+        time.sleep(max(0.0, due - time.monotonic()))
+        due = max(due, time.monotonic() - every) + every
         try:
             with Visitor(url) as visitor:
                 for step in visit(visitor, rng):
                     counts.answered[step] += 1
-                    time.sleep(rng.expovariate(1 / pause))
+                    time.sleep(rng.expovariate(10 / every))
             forget_all(zoo, counts)
         except (LockedError, RefusedError, httpx.HTTPError) as error:
             if "is being written" in str(error) or "429" in str(error) or "503" in str(error):
                 counts.busy += 1
             else:
                 counts.failures.append(f"{type(error).__name__}: {str(error)[:300]}")
-        time.sleep(rng.expovariate(1 / pause))
 
 
 def forget_all(zoo: Path, counts: Counts) -> None:
@@ -139,7 +144,7 @@ def judge(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def report(
-    samples: Sequence[Sample], counts: Counts, *, asked: float, pause: float
+    samples: Sequence[Sample], counts: Counts, *, asked: float, visit_every: float
 ) -> dict[str, Any]:
     """Everything that was measured, as JSON."""
     verdicts = judge(samples)
@@ -151,7 +156,7 @@ def report(
         "finished": finished,
         "seconds": seconds,
         "asked_seconds": asked,
-        "pause_seconds": pause,
+        "visit_every_seconds": visit_every,
         "samples": len(samples),
         "cpu_share": round(samples[-1]["cpu_seconds"] / max(seconds, 1), 3),
         "answered": dict(counts.answered),
@@ -189,7 +194,8 @@ def soak(chosen: argparse.Namespace) -> dict[str, Any]:
         Zoo.open(folder / "zoo", create=True).close()
         began = time.monotonic()
         for number in range(chosen.visitors):
-            work = (url, folder / "zoo", counts, chosen.pause, chosen.seed + number)
+            every = chosen.visit_every * chosen.visitors
+            work = (url, folder / "zoo", counts, every, chosen.seed + number)
             threading.Thread(target=live, args=work, daemon=True).start()
         made, about = {}, {**stamp(), "machine": machine(folder)}
         with (folder / "samples.jsonl").open("w", buffering=1) as stream:
@@ -197,7 +203,8 @@ def soak(chosen: argparse.Namespace) -> dict[str, Any]:
                 time.sleep(chosen.every)
                 samples.append(sample(process, folder / "tmp", began))
                 stream.write(json.dumps(samples[-1]) + "\n")
-                made = report(samples, counts, asked=chosen.seconds, pause=chosen.pause)
+                asked = {"asked": chosen.seconds, "visit_every": chosen.visit_every}
+                made = report(samples, counts, **asked)
                 atomic_write_json(chosen.out, {**about, **made})
     return {**about, **made}
 
@@ -208,7 +215,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="a new folder for its temporary files and log")
     parser.add_argument("--out", type=Path, help="where to write the JSON report")
     parser.add_argument("--visitors", type=int, default=2)
-    parser.add_argument("--pause", type=float, default=7.0, help="mean seconds between requests")
+    parser.add_argument("--visit-every", type=float, default=30.0, help="seconds, by all visitors")
     parser.add_argument("--every", type=float, default=15.0, help="seconds between samples")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", type=Path, help="judge the samples of a run, and run nothing")

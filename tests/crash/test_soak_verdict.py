@@ -44,7 +44,7 @@ def test_short_run_is_not_judged():
 
 def test_failed_request_fails_the_soak():
     counts = Counts()
-    assert report(samples(), counts, asked=7_200, pause=7)["ok"]
+    assert report(samples(), counts, asked=7_200, visit_every=30)["ok"]
     counts.failures.append("broke off")
-    assert not report(samples(), counts, asked=7_200, pause=7)["ok"]
-    assert report(samples(3_600), counts, asked=7_200, pause=7)["ok"] is None
+    assert not report(samples(), counts, asked=7_200, visit_every=30)["ok"]
+    assert report(samples(3_600), counts, asked=7_200, visit_every=30)["ok"] is None
