@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from generator_factories import (
 from training_factories import losses, weight_hashes
 
 from lora_gen.conditioning.text import TextEncoder
-from lora_gen.errors import ConfigError
+from lora_gen.errors import CheckpointError, ConfigError
 from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.zoo.provenance import trained_on
 from lora_gen.zoo.store import Zoo
@@ -308,3 +309,20 @@ def test_generator_of_another_size_is_no_start(recipe: Make, tmp_path: Path) -> 
     final = tmp_path / "run" / "final"
     with pytest.raises(ConfigError, match=r"whose network differs at `.*`\. Set `task.model`"):
         _task(recipe(f"task.start_from={final}", "task.model.hidden_dim=32"))
+
+
+def test_generator_of_a_zoo_that_forgot_an_entry_is_not_resumed_but_by_force(
+    recipe: Make, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(world / "zoo", tmp_path / "zoo")
+    own = (f"task.zoo={tmp_path / 'zoo'}", f"task.cache={tmp_path / 'cache'}")
+    train(recipe(*own, "max_steps=2"))
+    with Zoo.open(tmp_path / "zoo") as zoo:
+        forgotten, *_ = zoo.ids(split="seen")
+        zoo.guard.forget(forgotten)
+    with pytest.raises(CheckpointError, match="belongs to another run: fingerprint was"):
+        train(recipe(*own))
+    assert train(recipe(*own), force=True) == 3
+    assert "Forced: `" in capsys.readouterr().err
+    learned = trained_on(forgotten, tmp_path / "zoo", [tmp_path / "run" / "final"])
+    assert learned == {str(tmp_path / "run" / "final"): "learned from it"}
