@@ -15,9 +15,10 @@ from torch import Tensor
 
 from lora_gen.codec.codec import AdapterCodec
 from lora_gen.conditioning.text import TextEncoder
-from lora_gen.errors import ConfigError
+from lora_gen.errors import ConfigError, ZooError
 from lora_gen.files import atomic_write_text
 from lora_gen.zoo.store import Zoo
+from training.bad_items import set_aside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,12 @@ class ZooTokens:
         ).view(shape)
         if not done:
             for task, row in self.rows.items():
-                self.tokens[row] = codec.encode(zoo.load(by_task[task])).half()
+                try:
+                    adapter = zoo.load(by_task[task])
+                except ZooError as error:
+                    target.unlink()
+                    raise set_aside(zoo.folder, by_task[task], error) from error
+                self.tokens[row] = codec.encode(adapter).half()
             target.rename(path)
 
     def batch(self, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,8 @@ class Run:
     """What a checkpoint must share with this run."""
     generator: torch.Generator
     """Seeded anew for each micro-batch."""
+    skipped: int = 0
+    """Steps in a row, up to now, that were left out because they were not finite."""
     saved_step: int = -1
     """Step of the newest checkpoint, or -1."""
     inherited: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import lora_gen
 from lora_gen.errors import CheckpointError, StorageError
@@ -29,6 +29,7 @@ from lora_gen.files import (
     publish_folder,
     verify_manifest,
 )
+from training.reading import read_groups, read_scalars
 from training.state import TrainState
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -114,22 +115,6 @@ def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
     return None, skipped
 
 
-def read_scalars(folder: Path) -> dict[str, Any]:
-    """Counters, identity and random state of a verified checkpoint.
-
-    Raises:
-        CheckpointError: A part is missing, so that it cannot be resumed at all.
-    """
-    scalars: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    missing = sorted({"step", "batches_seen", "identity", "processes"} - scalars.keys())
-    if missing:
-        raise CheckpointError(
-            f"`{folder / 'state.json'}` has no `{missing[0]}`, so it cannot be resumed. "
-            "Remove the folder; then an older checkpoint is taken."
-        )
-    return scalars
-
-
 def read_parents(folder: Path) -> tuple[str, ...]:
     """Ids of what a verified checkpoint was made from."""
     manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
@@ -150,11 +135,7 @@ def load_state(folder: Path, state: TrainState, *, process: int) -> Mapping[str,
     Raises:
         CheckpointError: The tensors are not those of the model.
     """
-    try:
-        groups = {stem: load_file(folder / f"{stem}.safetensors") for stem in _STEMS}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"`{folder}` cannot be read: {error}") from error
-    state.load_tensors(groups)
+    state.load_tensors(read_groups(folder, _STEMS))
     scalars = read_scalars(folder)
     state.step, state.batches_seen = scalars["step"], scalars["batches_seen"]
     own = scalars["processes"][process : process + 1]

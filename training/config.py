@@ -152,6 +152,8 @@ class RunConfig:
     """Micro-steps in an optimizer step."""
     mixed_precision: Literal["no", "bf16"] = "no"
     """`bf16` runs forward passes under autocast; weights and optimizer stay float32."""
+    skip_bad_steps: int = 0
+    """Steps in a row that may be left out because loss or gradient is not finite; then it stops."""
     threads: int = 0
     """CPU threads a process uses; 0 leaves PyTorch's own choice."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -169,5 +171,5 @@ class RunConfig:
         require(bool(self.output_dir), "`output_dir` is empty. Name a folder for the run.")
         for name in ("max_steps", "batch_size", "gradient_accumulation_steps"):
             _require_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "threads"):
+        for name in ("seed", "threads", "skip_bad_steps"):
             _require_at_least(name, getattr(self, name), 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lora_gen.errors import CheckpointError
 from lora_gen.files import publish_folder, sweep_temp
+from lora_gen.memory import memory_for
 from training.build import Run, build_accelerator, build_run
 from training.checkpoint import find_checkpoint, load_state, read_parents, save_checkpoint
 from training.errors import TrainingError
@@ -20,13 +21,15 @@ from training.lock import held
 from training.optimizer import learning_rate
 from training.order import derive_seed
 from training.processes import agree, from_main, gather, on_main, say
-from training.random_state import random_state, random_state_kept, restore_random_state
+from training.random_state import random_state, random_state_kept
+from training.reading import put_back
 from training.recipe import Recipe
 from training.resume import require_same_run
 from training.task import DerivedTask, EvaluatedTask
 from training.tracking import Tracking
 
 
+@memory_for("train")
 def train(recipe: Recipe, *, force: bool = False) -> int:
     """Train until `max_steps` or a stop signal, resuming what the output folder holds.
 
@@ -40,8 +43,9 @@ def train(recipe: Recipe, *, force: bool = False) -> int:
     Raises:
         CheckpointError: The output folder holds another run.
         LockedError: Another process trains into the output folder.
+        MemoryLimitError: Memory ran out; the newest checkpoint is intact.
         StorageError: A checkpoint could not be written.
-        TrainingError: The loss is not finite.
+        TrainingError: The loss is not finite, in more steps than `skip_bad_steps` allows.
     """
     accelerator = build_accelerator(recipe.run)
     folder = Path(recipe.run.output_dir)
@@ -100,6 +104,7 @@ def _step(run: Run, stop: StopRequest) -> bool:
     """One optimizer step; True when a process was asked to stop."""
     settings, state, accelerator = run.recipe.run, run.state, run.accelerator
     losses: list[Tensor] = []
+    logged: list[Mapping[str, float | Tensor]] = []
     for _ in range(settings.gradient_accumulation_steps):
         index = state.batches_seen + accelerator.process_index
         batch = send_to_device(run.task.batch(index), accelerator.device)
@@ -109,13 +114,17 @@ def _step(run: Run, stop: StopRequest) -> bool:
                 loss, values = run.task.loss(run.model, batch, run.generator)
             accelerator.backward(loss)
         losses.append(loss.detach())
-        state.meter.add({"loss": losses[-1], **values})
+        logged.append({"loss": losses[-1], **values})
         state.batches_seen += accelerator.num_processes
     norm = accelerator.clip_grad_norm_(run.model.parameters(), settings.optimizer.max_grad_norm)
     finite = all(math.isfinite(float(value)) for value in (*losses, norm))
     bad, stopping = agree(accelerator, not finite, bool(stop.requested))
     if bad:
-        raise TrainingError(_not_finite(run, losses, norm))
+        _skip(run, _not_finite(run, losses, norm))
+        return stopping
+    run.skipped = 0
+    for found in logged:
+        state.meter.add(found)
     rate = learning_rate(state.step, settings)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
@@ -125,6 +134,17 @@ def _step(run: Run, stop: StopRequest) -> bool:
     state.ema.update(state.step)
     state.meter.add({"grad_norm": norm})
     return stopping
+
+
+def _skip(run: Run, sentence: str) -> None:
+    """Leave the step out, or stop where too many in a row are bad."""
+    allowed = run.recipe.run.skip_bad_steps
+    run.skipped += 1
+    if run.skipped > allowed:
+        raise TrainingError(sentence)
+    say(run.accelerator, f"Skipped ({run.skipped} of {allowed} in a row): {sentence}")
+    run.optimizer.zero_grad()
+    run.state.step += 1
 
 
 def _not_finite(run: Run, losses: list[Tensor], norm: Tensor) -> str:
@@ -156,8 +176,7 @@ def _resume(run: Run, *, force: bool) -> None:
         say(accelerator, f"Forced: {error}")
     own = load_state(folder, run.state, process=accelerator.process_index)
     if own is not None:
-        restore_random_state(own["random"])
-        run.state.meter.restore(own["meter"])
+        put_back(own, run.state.meter)
     run.saved_step = run.state.step
     run.inherited = read_parents(folder)
     say(accelerator, f"Resumed `{folder}` at step {run.state.step}.")

@@ -7,14 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lora_gen.errors import CheckpointError
-from training.checkpoint import Identity, read_scalars
+from training.checkpoint import Identity
+from training.reading import read_recipe, read_scalars
 from training.recipe import Recipe
 
-_FREE = ("output_dir", "threads", "checkpoint.", "tracking.")
+_FREE = ("output_dir", "threads", "skip_bad_steps", "checkpoint.", "tracking.")
 """Keys that may change between two starts: they do not touch the weights."""
+
+_MOST_DIFFERENCES, _LONGEST_VALUE = 8, 100
+"""A sentence names so many, each value cut to so many characters."""
 
 
 def require_same_run(folder: Path, recipe: Recipe, identity: Identity) -> None:
@@ -36,23 +38,30 @@ def require_same_run(folder: Path, recipe: Recipe, identity: Identity) -> None:
         if "random" not in own
     ]
     differences += [
-        f"{name} was {saved.get(name)!r} and is {value!r}"
+        f"{name} was {_shown(saved.get(name))} and is {_shown(value)}"
         for name, value in asdict(identity).items()
         if saved.get(name) != value
     ]
-    before = dict(flat(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))))
+    before = dict(flat(read_recipe(folder)))
     now = dict(flat(recipe.to_dict()))
     free = (*_FREE, "max_steps") if recipe.run.lr_scheduler.schedule == "constant" else _FREE
     differences += [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(free)
+        f"{str(key)[:80]} was {_shown(before.get(key))} and is {_shown(now.get(key))}"
+        for key in sorted(before.keys() | now.keys(), key=str)
+        if before.get(key) != now.get(key) and not str(key).startswith(free)
     ]
     if differences:
+        more = len(differences) - _MOST_DIFFERENCES
+        listed = "; ".join(differences[:_MOST_DIFFERENCES])
         raise CheckpointError(
-            f"`{folder}` belongs to another run: {'; '.join(differences)}. "
+            f"`{folder}` belongs to another run: {listed}{f'; {more} more' if more > 0 else ''}. "
             "Undo the change, name another `output_dir`, or accept it with --force."
         )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

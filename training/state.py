@@ -68,6 +68,11 @@ class TrainState:
                 raise CheckpointError(
                     f"The checkpoint's optimizer knows `{name}`, which the model lacks."
                 )
+            if value.numel() != 1 and value.shape != names[name].shape:
+                raise CheckpointError(
+                    f"`{entry}` is {tuple(value.shape)} in the checkpoint's optimizer, but the "
+                    f"model's parameter is {tuple(names[name].shape)}."
+                )
             self.optimizer.state[names[name]][key] = value.to(names[name].device)
 
 
