@@ -177,12 +177,12 @@ class _RayPool:
             ) from error
         self._ray: Any = ray
         self._function = function
-        self._owns = not ray.is_initialized()
+        self._owns = not self._ray.is_initialized()
         if self._owns:
             cluster = {"address": address} if address else {"num_cpus": workers}
-            ray.init(**cluster, log_to_driver=False, include_dashboard=False)
+            self._ray.init(**cluster, log_to_driver=False, include_dashboard=False)
         options = {f"num_{key.lower()}s": value for key, value in resources.items()}
-        self._call = ray.remote(**options, max_retries=0)(call)
+        self._call = self._ray.remote(**options, max_retries=0)(call)
         self._running: dict[Any, str] = {}
 
     def submit(self, name: str, arguments: dict[str, Any]) -> None:

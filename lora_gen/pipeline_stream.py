@@ -228,8 +228,9 @@ class _Noise:
         width = self._pipe.denoiser.config.latent_dim
         if not width:
             return None
-        total = sum(noise_1nD[..., :width].sum(1) for _, noise_1nD in self.windows())
-        return torch.as_tensor(total) / self._layout.num_tokens**0.5
+        parts = [noise_1nD[..., :width].sum(1) for _, noise_1nD in self.windows()]
+        latent_1Z: Tensor = torch.stack(parts).sum(0) / self._layout.num_tokens**0.5
+        return latent_1Z
 
 
 @torch.no_grad()

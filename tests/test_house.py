@@ -59,6 +59,7 @@ DOORS = {
         "lora_gen/adapter/probe",
         "lora_gen/conditioning/text.py",
         "lora_gen/pipeline.py",
+        "recipes/hub/",
     ),
     "transformers": (
         "lora_gen/adapter/probe",

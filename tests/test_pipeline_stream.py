@@ -140,3 +140,13 @@ def test_pieces_of_all_windows_are_the_factors(pipe: LoraGenPipeline) -> None:
         key = (piece.module, piece.side, piece.component)
         joined = torch.cat([p.values for p in parts if (p.module, p.side, p.component) == key])
         assert torch.equal(joined, piece.values)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_streams_what_the_cpu_streams(tmp_path: Path) -> None:
+    denoiser = tiny_denoiser(trained_bases=(SPEC.id,)).requires_grad_(False)
+    on_cpu = _streamed(LoraGenPipeline.build(denoiser), tmp_path / "cpu")
+    on_gpu = _streamed(LoraGenPipeline.build(denoiser.to("cuda")), tmp_path / "gpu")
+    for name, pair in on_cpu.pairs.items():
+        torch.testing.assert_close(on_gpu.pairs[name].lora_a, pair.lora_a, rtol=2e-2, atol=1e-3)

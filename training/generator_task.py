@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_gen.adapter.algebra import resize
 from lora_gen.adapter.base_model import BaseModelSpec, resolve_base
 from lora_gen.adapter.stacked import StackedFactors
 from lora_gen.codec.canonical import canonicalize
@@ -152,7 +153,11 @@ class GeneratorTask:
             some = sorted(zoo.ids(split=self.config.splits[0]))[:64]
             self._scaled_by = tuple(some)
             scaling = TokenScaling.fit(
-                (plain.chunks(canonicalize(adapter)), layout.value_mask, layout.slot_roles)
+                (
+                    plain.chunks(canonicalize(resize(adapter, layout.rank))),
+                    layout.value_mask,
+                    layout.slot_roles,
+                )
                 for adapter in map(zoo.load, some)
             )
             codec = AdapterCodec(layout=layout, scaling=scaling)

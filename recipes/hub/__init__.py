@@ -1,0 +1,1 @@
+"""Zoos from the hub: listed by base, pinned, filtered, checked, described by their cards."""
