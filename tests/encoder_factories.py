@@ -11,6 +11,7 @@ from lora_gen.models.adapter_encoder import AdapterEncoder
 from lora_gen.retrieval.features import (
     NUM_PLACE_FEATURES,
     NUM_SHAPE_FEATURES,
+    VIEWS,
     AdapterFeatures,
     module_features,
 )
@@ -35,18 +36,24 @@ def tiny_spec(layers: int = 2, width: int = 8) -> BaseModelSpec:
 
 def tiny_encoder(seed: int = 0, **changes: object) -> AdapterEncoder:
     torch.manual_seed(seed)
-    model = AdapterEncoder(
-        roles=ROLES,
-        feature_dim=FEATURE_DIM,
-        side_dim=NUM_PLACE_FEATURES + NUM_SHAPE_FEATURES,
-        **{"token_dim": 6, "hidden_dim": 8, "embed_dim": 5, "text_dim": 7, **changes},
-    )
+    sizes: dict[str, object] = {
+        "feature_dim": FEATURE_DIM,
+        "views": VIEWS,
+        "token_dim": 6,
+        "hidden_dim": 8,
+        "embed_dim": 5,
+        "text_dim": 7,
+        "text_hidden": 8,
+        "num_answers": 10,
+        **changes,
+    }
+    model = AdapterEncoder(roles=ROLES, side_dim=NUM_PLACE_FEATURES + NUM_SHAPE_FEATURES, **sizes)
     model.basis.normal_()
     for parameter in (
         model.readout,
-        model.text_readout,
+        model.text.readout,
         model.output.weight,
-        model.text[-1].weight,
+        model.text.output.weight,
     ):
         torch.nn.init.normal_(parameter, std=0.3)
     return model.train(False)

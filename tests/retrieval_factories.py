@@ -42,6 +42,10 @@ class Oracle:
     """Stands for a trained encoder: it knows which adapter each of `TEXTS` belongs to."""
 
     width, fingerprint = 16, "oracle"
+    trained_bases = (zoo_adapter(0).base,)
+
+    def features(self, adapter: Adapter) -> AdapterFeatures:
+        return module_features(adapter)
 
     def embed(self, features: AdapterFeatures) -> np.ndarray:
         vector = features.linear.float().sum(0)[: self.width].numpy()

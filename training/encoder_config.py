@@ -14,16 +14,18 @@ class EncoderModelConfig:
 
     depth_bins: int = 4
     """Stretches of depth that a read-out tells apart."""
-    token_dim: int = 256
-    """Main directions of the features that are kept for each role."""
-    hidden_dim: int = 128
+    token_dim: int = 80
+    """Main directions of the features that are kept for each slot."""
+    hidden_dim: int = 64
     """Width of the set transformer."""
-    num_layers: int = 2
+    num_layers: int = 1
     """Its layers."""
     num_heads: int = 4
     """Its attention heads."""
-    embed_dim: int = 256
+    embed_dim: int = 128
     """Width of the vectors that are compared."""
+    text_hidden: int = 128
+    """Width of the side that reads texts."""
     dropout: float = 0.2
     """Of module features and of texts."""
 
@@ -38,10 +40,13 @@ class EncoderObjectiveConfig:
     """Share of an adapter's modules that a step hides."""
     content_noise: float = 0.1
     """Gaussian noise on projected features, in their standard deviations."""
-    ridge: float = 2.0
+    ridge: float = 0.5
     """Penalty of the closed-form read-out that training starts from."""
-    quality_weight: float = 1.0
-    """Weight of the quality heads, which do not reach the trunk."""
+    recipe_weight: float = 0.1
+    """Weight of the recipe's reversed gradient: what rank and modules an adapter has should not
+    show in its vector."""
+    quality_steps: int = 400
+    """Steps of the quality heads, which are fitted to the finished trunk."""
 
     def __post_init__(self) -> None:
         require(
@@ -49,7 +54,7 @@ class EncoderObjectiveConfig:
             f"`task.objective.wordings_per_entry` is {self.wordings_per_entry}, but must be at "
             "least 1.",
         )
-        for name in ("module_dropout", "content_noise", "ridge", "quality_weight"):
+        for name in ("module_dropout", "content_noise", "ridge", "recipe_weight"):
             value = getattr(self, name)
             require(value >= 0, f"`task.objective.{name}` is {value}, but must not be negative.")
 
@@ -58,16 +63,25 @@ class EncoderObjectiveConfig:
 class EncoderTaskConfig:
     """The encoder of weights and what it is trained on."""
 
-    zoo: str
-    """Folder of the zoo."""
+    zoos: tuple[str, ...]
+    """Folders of the zoos."""
+    base: str = ""
+    """Base whose own directions modules are seen through; empty for hashed frames."""
+    texts: str = ""
+    """JSONL of `task`, `split` and `descriptions` that go before those of the entries. Its practice
+    tasks have no adapters and teach only what wordings of one task have in common."""
     cache: str = "build/cache"
     """Folder of the features, computed once."""
     splits: tuple[str, ...] = ("seen",)
     """Splits to learn from; every other split stays unseen."""
-    validation_split: str = "unseen_composition"
-    """Split whose descriptions look for their adapters while training."""
-    calibration_share: float = 0.15
-    """Share of the families of `splits` that only calibrates quality and support."""
+    validation_tasks: str = ""
+    """JSON list of tasks that are left out of training and looked for while training: the place to
+    choose settings. Empty for the run whose encoder is kept, which learns from all."""
+    min_accuracy: float = 0.3
+    """Adapters that do their task less well teach quality alone, not what a task looks like."""
+    calibration_share: float = 0.2
+    """Share of recipes (of tasks, where recipes are unknown) that only calibrates; as many again
+    are kept for tests."""
     coverage: float = 0.9
     """What share of true accuracies the predicted intervals should hold."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
@@ -79,8 +93,9 @@ class EncoderTaskConfig:
 
     def __post_init__(self) -> None:
         require(
-            0.0 < self.calibration_share < 1.0,
-            f"`task.calibration_share` is {self.calibration_share}, but must lie between 0 and 1.",
+            0.0 < self.calibration_share < 0.5,
+            f"`task.calibration_share` is {self.calibration_share}, but must lie between 0 and "
+            "0.5.",
         )
         require(
             0.0 < self.coverage < 1.0,

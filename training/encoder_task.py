@@ -1,12 +1,12 @@
-"""The encoder of weights: contrastive with frozen text, quality beside it.
+"""The encoder of weights: contrastive with frozen text, quality heads on the finished trunk.
 
-Shapes: B adapters, T texts, E embedding width, M members of the quality ensemble.
+Shapes: B adapters, T texts, K tokens, E embedding width, S width of what quality reads.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
@@ -18,19 +18,15 @@ from torch import Tensor, nn
 from lora_gen.codec.roles import ROLES
 from lora_gen.errors import ConfigError
 from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
-from lora_gen.retrieval.corpus import corpus_of
+from lora_gen.retrieval.base_frames import FRAMES_NAME
 from lora_gen.retrieval.encoder import slots_of
-from lora_gen.retrieval.fit import (
-    TextProjection,
-    fit_projection,
-    fit_reach,
-    fit_readout,
-    fit_support,
-    stacked_modules,
-)
+from lora_gen.retrieval.facts import FACTS
+from lora_gen.retrieval.fit import TextProjection, fit_projection, fit_readout
+from lora_gen.retrieval.reader import CorpusReader
 from lora_gen.zoo.splits import require_split
-from lora_gen.zoo.store import Zoo
 from training.encoder_config import EncoderTaskConfig
+from training.encoder_data import load_encoder_data, recipe_labels
+from training.encoder_quality import fit_quality
 from training.order import batch_positions, derive_seed
 from training.task import TaskContext
 
@@ -38,31 +34,70 @@ _AT_ONCE = 128
 
 
 def contrastive_loss(
-    adapter_BE: Tensor, text_TE: Tensor, owner_T: Tensor, logit_scale: Tensor
+    adapter_BE: Tensor, text_TE: Tensor, positive_BT: Tensor, logit_scale: Tensor
 ) -> Tensor:
-    """Symmetric InfoNCE where every description of an adapter is its positive.
+    """Symmetric InfoNCE where every description of an adapter's task is its positive.
 
     Source: SupCon (Khosla et al., arXiv 2004.11362), mean of log-probabilities over positives.
 
     Args:
-        adapter_BE: Unit vectors of adapters of different tasks.
-        text_TE: Unit vectors of their descriptions.
-        owner_T: The adapter that each text describes.
+        adapter_BE: Unit vectors of adapters.
+        text_TE: Unit vectors of descriptions; those without an adapter are negatives.
+        positive_BT: Whether the text describes the adapter's task.
         logit_scale: Logarithm of the inverse temperature.
     """
     logits_BT = logit_scale.clamp(max=4.6).exp() * adapter_BE @ text_TE.mT
-    positive_BT = owner_T[None] == torch.arange(len(adapter_BE), device=owner_T.device)[:, None]
-    to_text_B = -(logits_BT.log_softmax(1) * positive_BT).sum(1) / positive_BT.sum(1)
-    to_adapter_T = nn.functional.cross_entropy(logits_BT.mT, owner_T)
-    return (to_text_B.mean() + to_adapter_T) / 2
+    described_T = positive_BT.any(0)
+    to_adapter = _positive_loss(logits_BT.mT[described_T], positive_BT.mT[described_T])
+    return (_positive_loss(logits_BT, positive_BT) + to_adapter) / 2
 
 
-def retrieval_ranks(adapter_BE: Tensor, text_BE: Tensor) -> Tensor:
-    """How many other adapters each text prefers to its own, (B,)."""
-    scores_BB = text_BE @ adapter_BE.mT
-    own_B1 = scores_BB.diagonal()[:, None]
+def _positive_loss(logits_BT: Tensor, positive_BT: Tensor) -> Tensor:
+    log_share_BT = logits_BT.log_softmax(1)
+    return -((log_share_BT * positive_BT).sum(1) / positive_BT.sum(1)).mean()
+
+
+class ReversedGradient(torch.autograd.Function):
+    """Identity whose gradient is turned round and weighted.
+
+    Source: Ganin & Lempitsky, arXiv 1409.7495.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        """`x` itself."""
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Minus `weight` times the gradient."""
+        return -ctx.weight * gradient, None
+
+
+class EncoderModule(nn.Module):
+    """The encoder, and the judge of recipes that it should leave without evidence."""
+
+    def __init__(self, encoder: AdapterEncoder, classes: Sequence[int]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.judges = nn.ModuleList(nn.Linear(encoder.config.embed_dim, n) for n in classes)
+
+    def forward(
+        self, modules: ModuleSet, states_TKC: Tensor, mask_TK: Tensor, reverse: float
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """(vectors of adapters, vectors of texts, logits of each judge)."""
+        adapter_BE, text_TE = self.encoder(modules, states_TKC, mask_TK)
+        turned_BE: Tensor = ReversedGradient.apply(adapter_BE, reverse)  # type: ignore[no-untyped-call]
+        return adapter_BE, text_TE, [judge(turned_BE) for judge in self.judges]
+
+
+def retrieval_ranks(adapter_BE: Tensor, text_QE: Tensor, positive_QB: Tensor) -> Tensor:
+    """How many wrong adapters each text prefers to its best right one, (Q,)."""
+    scores_QB = text_QE @ adapter_BE.mT
+    best_Q1 = scores_QB.masked_fill(~positive_QB, -torch.inf).amax(1, keepdim=True)
     # Ties count against the encoder: a constant one must not look perfect.
-    return (scores_BB >= own_B1).sum(1) - 1
+    return ((scores_QB >= best_Q1) & ~positive_QB).sum(1)
 
 
 class EncoderTask:
@@ -70,43 +105,33 @@ class EncoderTask:
 
     def __init__(self, config: EncoderTaskConfig, context: TaskContext) -> None:
         self.config, self.context = config, context
-        for split in (*config.splits, config.validation_split):
+        for split in config.splits:
             require_split(split)
-        with Zoo.open(config.zoo, read_only=True) as zoo:
-            self.corpus = corpus_of(zoo, config.corpus, Path(config.cache))
-        known = self.corpus.of(config.splits)
-        held = {name for name in self._families(known) if self._calibrates(name)}
-        self.train = [i for i in known if self.corpus.families[i] not in held]
-        self.calibration = [i for i in known if self.corpus.families[i] in held]
-        self.validation = self.corpus.of([config.validation_split])
+        self.data = load_encoder_data(config, context.seed)
+        self.corpus = self.data.corpus
+        described = self.data.texts.rows
+        good = self.corpus.of(config.splits, min_accuracy=config.min_accuracy)
+        held = self.data.held_out
+        good = sorted(i for i in good if self.corpus.tasks[i] in described)
+        self.train = [
+            i for i in good if self.data.parts[i] == "train" and self.corpus.tasks[i] not in held
+        ]
+        self.validation = [i for i in good if self.corpus.tasks[i] in held]
         if len(self.train) < context.batch_size:
             raise ConfigError(
                 f"`task.splits` leaves {len(self.train)} adapters to learn from, but a batch has "
                 f"{context.batch_size}. Lower `batch_size`, or add adapters."
             )
+        own = {self.corpus.tasks[i] for i in self.train}
+        self.practice = sorted(set(described) - set(self.corpus.tasks) - held)
+        self.labels = recipe_labels(self.corpus)
         self.encoder = self._build()
-        self.model: nn.Module = self.encoder
-        self.slots = slots_of(self.encoder, self.corpus.roles, self.corpus.side)
-        fit_projection(self.encoder, self.corpus, self.slots, self.train)
-        self.content = self._project()
-        texts = TextProjection.fit(self.corpus, self.train, config.model.embed_dim)
-        described = texts.means(self.corpus, self.train)
-        parts = (self.train[s : s + _AT_ONCE] for s in range(0, len(self.train), _AT_ONCE))
-        ridge = config.objective.ridge
-        with torch.no_grad():
-            self.encoder.text_center.copy_(texts.center)
-            self.encoder.text_readout.copy_(texts.basis)
-        fit_readout(self.encoder, map(self.modules, parts), described, ridge)
-        self.texts: dict[int, list[int]] = {}
-        for row, owner in enumerate(self.corpus.owners.tolist()):
-            self.texts.setdefault(owner, []).append(row)
-
-    def _families(self, entries: list[int]) -> list[str]:
-        return sorted({self.corpus.families[i] for i in entries})
-
-    def _calibrates(self, family: str) -> bool:
-        draw = derive_seed(self.context.seed, "calibration", family)
-        return draw % 1000 < 1000 * self.config.calibration_share
+        classes = [int(label.max()) + 1 for label in self.labels]
+        self.model: nn.Module = EncoderModule(self.encoder, classes)
+        slots = slots_of(self.encoder, self.corpus.roles, self.corpus.side)
+        fit_projection(self.encoder, self.corpus, slots, self.train)
+        self.reader = CorpusReader(self.encoder, self.corpus)
+        self._fit_closed_form(sorted(own))
 
     def _build(self) -> AdapterEncoder:
         present = {int(role) for role in torch.unique(self.corpus.roles)}
@@ -114,51 +139,70 @@ class EncoderTask:
             roles=tuple(role for i, role in enumerate(ROLES) if i in present),
             feature_dim=self.corpus.sketches.shape[1],
             side_dim=self.corpus.side.shape[1],
-            text_dim=self.corpus.segments.shape[2],
-            text_segments=self.corpus.segments.shape[1] - 1,
-            text_fingerprint=self.corpus.text_fingerprint,
+            views=self.config.corpus.views,
+            text_dim=self.data.texts.states.shape[1],
+            text_segments=self.config.corpus.text_segments,
+            num_answers=sum(map(len, FACTS.values())),
+            text_fingerprint=self.data.texts.fingerprint,
             trained_bases=tuple(sorted({self.corpus.bases[i] for i in self.train})),
             **asdict(self.config.model),
         )
         return encoder
 
     @torch.no_grad()
-    def _project(self) -> Tensor:
-        parts = [
-            self.encoder.project(
-                self.corpus.sketches[s : s + 4096].float(), self.slots[s : s + 4096]
-            )
-            for s in range(0, len(self.slots), 4096)
+    def _fit_closed_form(self, own: Sequence[str]) -> None:
+        """The linear read-outs of texts and of weights: where training begins."""
+        texts, segments = self.data.texts, self.config.corpus.text_segments
+        rows = [
+            (n, row) for n, task in enumerate((*own, *self.practice)) for row in texts.rows[task]
         ]
-        return torch.cat(parts).half()
+        pooled_TS = texts.pooled([row for _, row in rows], segments)
+        owners_T = torch.tensor([n for n, _ in rows])
+        projection = TextProjection.fit(pooled_TS, owners_T, self.config.model.embed_dim)
+        self.encoder.text.center.copy_(projection.center)
+        self.encoder.text.readout.copy_(projection.basis)
+        means_NE = torch.zeros(int(owners_T.max()) + 1, projection.basis.shape[1])
+        means_NE.index_add_(0, owners_T, projection(pooled_TS))
+        means_NE = means_NE / torch.bincount(owners_T)[:, None]
+        place = {task: n for n, task in enumerate(own)}
+        self.targets = means_NE[[place[self.corpus.tasks[i]] for i in self.train]]
+        self.fit_readout(set())
 
-    def modules(self, entries: list[int]) -> ModuleSet:
-        """Entries of the corpus as the network reads them."""
-        return stacked_modules(self.corpus, entries, self.content, self.slots)
+    @torch.no_grad()
+    def fit_readout(self, without: set[str]) -> None:
+        """The read-out of weights in closed form, from all training tasks but some."""
+        chosen = [n for n, i in enumerate(self.train) if self.corpus.tasks[i] not in without]
+        entries = [self.train[n] for n in chosen]
+        parts = (entries[s : s + _AT_ONCE] for s in range(0, len(entries), _AT_ONCE))
+        modules = map(self.reader.modules, parts)
+        fit_readout(self.encoder, modules, self.targets[chosen], self.config.objective.ridge)
 
     def batch(self, index: int) -> dict[str, Any]:
-        """Micro-batch `index`: adapters, some wordings of each, measured accuracies."""
-        seed = self.context.seed
+        """Micro-batch `index`: adapters, wordings of their tasks, wordings of practice tasks."""
+        seed, count = self.context.seed, self.config.objective.wordings_per_entry
         positions = batch_positions(
             index, batch_size=self.context.batch_size, length=len(self.train), seed=seed
         )
         rng = random.Random(derive_seed(seed, "batch", index))
         entries = [self.train[i] for i in positions.tolist()]
-        count = self.config.objective.wordings_per_entry
-        rows = [
-            (b, row) for b, i in enumerate(entries) for row in rng.choices(self.texts[i], k=count)
-        ]
+        tasks = sorted({self.corpus.tasks[i] for i in entries})
+        others = rng.sample(self.practice, min(len(tasks) // 2, len(self.practice)))
+        of_task = self.data.texts.rows
+        rows = [(t, row) for t in (*tasks, *others) for row in rng.choices(of_task[t], k=count)]
+        states_TKC, mask_TK = self.data.texts.padded([row for _, row in rows])
+        positive = [[self.corpus.tasks[i] == task for task, _ in rows] for i in entries]
         return {
-            "modules": self.modules(entries),
-            "segments": self.corpus.segments[[row for _, row in rows]].float(),
-            "owners": torch.tensor([b for b, _ in rows]),
-            "accuracy": self.corpus.accuracy[entries],
+            "modules": self.reader.modules(entries),
+            "states": states_TKC,
+            "mask": mask_TK,
+            "positive": torch.tensor(positive),
+            "recipes": [label[entries] for label in self.labels],
         }
 
     def loss(
         self, model: nn.Module, batch: Any, generator: torch.Generator
     ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """Contrastive loss and the squared error of the quality members."""
+        """Contrastive loss, and what the judges of recipes find out."""
         goal, modules = self.config.objective, batch["modules"]
         device = modules.mask.device
         noise = torch.randn(modules.content.shape, generator=generator, device=device)
@@ -166,64 +210,52 @@ class EncoderTask:
         seen = ModuleSet(
             **{**vars(modules), "content": modules.content + goal.content_noise * noise}
         ).without(_some_left(drawn < goal.module_dropout, modules.mask))
-        adapter_BE, text_TE, quality_BM = model(seen, batch["segments"])
+        weight = goal.recipe_weight
+        adapter_BE, text_TE, judged = model(seen, batch["states"], batch["mask"], weight)
         scale = self.encoder.logit_scale
-        contrast = contrastive_loss(adapter_BE, text_TE, batch["owners"], scale)
-        measured_B = ~batch["accuracy"].isnan()
-        error_BM = quality_BM - batch["accuracy"].nan_to_num()[:, None]
-        quality = (error_BM.square().mean(1) * measured_B).sum() / measured_B.sum().clamp_min(1)
-        total = contrast + goal.quality_weight * quality
-        return total, {"contrast": contrast.detach(), "quality": quality.detach()}
+        contrast = contrastive_loss(adapter_BE, text_TE, batch["positive"], scale)
+        found = [
+            nn.functional.cross_entropy(logits.float(), label)
+            for logits, label in zip(judged, batch["recipes"], strict=True)
+        ]
+        recipe = torch.stack(found).mean()
+        return contrast + recipe, {"contrast": contrast.detach(), "recipe": recipe.detach()}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, float]:
-        """Text to weights on adapters of unseen tasks, each described by its first wording."""
-        found = {}
-        for name, entries in (("validation", self.validation), ("calibration", self.calibration)):
-            if entries:
-                adapters, _ = self._embed(model, entries)
-                rows = [self.texts[i][0] for i in entries]
-                segments = self.corpus.segments[rows].float().to(self.context.device)
-                encoder: AdapterEncoder = model  # type: ignore[assignment]
-                ranks = retrieval_ranks(adapters, encoder.embed_texts(segments)).float()
-                found[f"top1_{name}"] = float((ranks < 1).float().mean())
-                found[f"top10_{name}"] = float((ranks < 10).float().mean())
-        return found
+        """Text to weights on adapters of unseen tasks, each task described by its first wording."""
+        if not self.validation:
+            return {}
+        tasks = sorted({self.corpus.tasks[i] for i in self.validation})
+        texts = self.data.texts
+        text_QE = self.reader.embed_texts(texts, [texts.rows[task][0] for task in tasks])
+        adapter_BE, _ = self.reader.embed(self.validation)
+        right_QB = torch.tensor(
+            [[self.corpus.tasks[i] == task for i in self.validation] for task in tasks]
+        ).to(adapter_BE.device)
+        ranks = retrieval_ranks(adapter_BE, text_QE, right_QB).float()
+        return {
+            "top1_validation": float((ranks < 1).float().mean()),
+            "top10_validation": float((ranks < 10).float().mean()),
+        }
 
-    def _embed(self, model: nn.Module, entries: list[int]) -> tuple[Tensor, Tensor]:
-        """(vectors (B, E), what quality reads (B, S)) of entries."""
-        encoder: AdapterEncoder = model  # type: ignore[assignment]
-        vectors, inputs = [], []
-        for start in range(0, len(entries), _AT_ONCE):
-            modules = self.modules(entries[start : start + _AT_ONCE]).to(self.context.device)
-            summary = encoder.summary(modules)
-            vectors.append(encoder.embed(modules, summary))
-            inputs.append(encoder.quality_input(summary, modules))
-        return torch.cat(vectors), torch.cat(inputs)
-
-    @torch.no_grad()
     def save(self, folder: Path, model: nn.Module) -> None:
-        """Calibrate on what was kept back, then write the encoder."""
-        encoder: AdapterEncoder = model  # type: ignore[assignment]
-        was_training = encoder.training
-        encoder.train(False)
-        _, train_BS = self._embed(encoder, self.train)
-        measured = [i for i in self.calibration if not bool(self.corpus.accuracy[i].isnan())]
-        if measured:
-            _, held_BS = self._embed(encoder, measured)
-            truth = self.corpus.accuracy[measured].to(held_BS.device)
-            fit_reach(encoder.quality, encoder.quality(held_BS), truth, self.config.coverage)
-            fit_support(encoder.quality, train_BS, held_BS)
-        encoder.train(was_training)
-        encoder.save_pretrained(folder)
+        """Fit and calibrate the quality heads on the finished trunk, then write the encoder."""
+        was_training = self.encoder.training
+        self.encoder.train(False)
+        fit_quality(self, steps=self.config.objective.quality_steps)
+        self.encoder.train(was_training)
+        self.encoder.save_pretrained(folder)
+        if self.data.frames is not None:
+            self.data.frames.save(folder / FRAMES_NAME)
 
     def parents(self) -> list[str]:
-        """The zoo's entries that this learned from; see `training.task.DerivedTask`."""
-        return sorted(f"zoo:{self.corpus.ids[i]}" for i in (*self.train, *self.calibration))
+        """The zoos' entries that it was fitted, calibrated or chosen on; see `DerivedTask`."""
+        return sorted(f"zoo:{entry_id}" for entry_id in self.corpus.ids)
 
     def fingerprint(self) -> str:
-        """Hash of the zoo's entries and of what is taken of them."""
-        key = f"{self.corpus.ids}{self.corpus.text_fingerprint}{asdict(self.config.corpus)}"
+        """Hash of the zoos' entries and of what is taken of them."""
+        key = f"{self.corpus.ids}{self.data.texts.fingerprint}{asdict(self.config.corpus)}"
         return blake2b(key.encode(), digest_size=16).hexdigest()
 
 

@@ -14,21 +14,33 @@ from lora_gen.cli.options import AdapterFolder, Json
 def score(
     adapter: AdapterFolder,
     *,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", help="What the adapter should do; judged on that."),
+    ] = None,
     encoder: Annotated[
-        Path, typer.Option("--encoder", help="Folder of a trained adapter encoder.")
-    ],
+        Path | None,
+        typer.Option("--encoder", help="Folder of a trained adapter encoder. Default: embedded."),
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Predict how well an adapter does its task, with an interval, or say that it is unknown.
 
-    Example: lora-gen score my-adapter --encoder build/tiny_lm/encoder/final
+    Example: lora-gen score my-adapter --text "keep only the last four digits"
     """
     from lora_gen.adapter.io import load_adapter
-    from lora_gen.retrieval.encoder import WeightEncoder
+    from lora_gen.cli.search import require_encoder
     from lora_gen.retrieval.predict import score_adapter
 
     quiet_libraries()
-    found = score_adapter(load_adapter(adapter), WeightEncoder.from_pretrained(encoder))
+    trained = require_encoder(encoder)
+    wanted = None
+    if text is not None:
+        from lora_gen.conditioning.text import TextEncoder
+
+        reader = TextEncoder.from_pretrained()
+        wanted = trained.embed_texts(reader.encode([text]), reader)[0]
+    found = score_adapter(load_adapter(adapter), trained, text=wanted)
     if json_output:
         print_json(found.to_dict())
         return
@@ -36,5 +48,6 @@ def score(
     if found.accuracy is not None:
         rows.append(("predicted accuracy", f"{found.accuracy:.2f}"))
         rows.append(("90% interval", f"{found.low:.2f} to {found.high:.2f}"))
+    rows += [(fact.name, f"{fact.answer} ({fact.probability:.0%})") for fact in found.facts]
     rows.append(("distance from training", f"{found.distance:.1f} of {found.limit:.1f}"))
     print_table(rows, header=("finding", "value"))

@@ -15,6 +15,7 @@ from lora_gen.cli.options import AdapterFolder, Json
 from lora_gen.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lora_gen.retrieval.encoder import WeightEncoder
     from lora_gen.retrieval.search import AdapterIndex, Hit
     from lora_gen.retrieval.table import Filters
 
@@ -34,7 +35,8 @@ ZooFolder = Annotated[
 ]
 Top = Annotated[int, typer.Option("--top", min=1, max=1000, help="Number of adapters to show.")]
 Encoder = Annotated[
-    Path | None, typer.Option("--encoder", help="Folder of a trained adapter encoder.")
+    Path | None,
+    typer.Option("--encoder", help="Folder of a trained adapter encoder. Default: embedded."),
 ]
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", help="Where vectors are kept. Default: the user's cache.")
@@ -62,14 +64,18 @@ def search(
     index: IndexFolder = None,
     json_output: Json = False,
 ) -> None:
-    """Find adapters that do what a sentence says.
+    """Find adapters that do what a sentence says; of one source of uploads, three at most.
 
     Example: lora-gen search "mask all but the last four digits" --top 5
     """
+    from lora_gen.retrieval.flooding import search_capped
+
     quiet_libraries()
     with open_index(zoo, encoder=encoder, folder=index) as opened:
         wanted = _filters(base, max_rank, min_accuracy)
-        hits = opened.search(text, top=top, by=by.value, filters=wanted)
+        hits = search_capped(
+            lambda count: opened.search(text, top=count, by=by.value, filters=wanted), top
+        )
         _report(hits, opened, as_json=json_output)
 
 
@@ -77,13 +83,16 @@ def similar(
     adapter: AdapterFolder,
     *,
     zoo: ZooFolder = None,
+    by_effect: Annotated[
+        bool, typer.Option("--by-effect", help="Like in what they do, as the encoder reads it.")
+    ] = False,
     top: Top = 10,
     base: OnlyBase = None,
     encoder: Encoder = None,
     index: IndexFolder = None,
     json_output: Json = False,
 ) -> None:
-    """Find adapters like this one: by delta weights, or by effect where an encoder is given.
+    """Find adapters like this one: by delta weights, or by effect with `--by-effect`.
 
     Example: lora-gen similar my-adapter --zoo my-zoo --top 5
     """
@@ -92,7 +101,7 @@ def similar(
     quiet_libraries()
     loaded = load_adapter(adapter)
     with open_index(zoo, encoder=encoder, folder=index) as opened:
-        find = opened.similar_in_effect if encoder else opened.similar
+        find = opened.similar_in_effect if by_effect else opened.similar
         hits = find(loaded, top=top, filters=_filters(base, None, None))
         _report(hits, opened, as_json=json_output)
 
@@ -105,17 +114,33 @@ def open_index(
     from lora_gen.retrieval.search import AdapterIndex
     from lora_gen.retrieval.vectors import Vectorizer
 
-    loaded = None
-    if encoder is not None:
-        from lora_gen.retrieval.encoder import WeightEncoder
-
-        loaded = WeightEncoder.from_pretrained(encoder)
     with AdapterIndex.open(
-        zoo or _embedded_zoo(), folder=folder, vectorizer=Vectorizer(encoder=loaded)
+        zoo or _embedded_zoo(), folder=folder, vectorizer=Vectorizer(encoder=load_encoder(encoder))
     ) as opened:
         for line in opened.repairs:
             console(stderr=True).print(f"index: {printable(line)}")
         yield opened
+
+
+def load_encoder(folder: Path | None) -> WeightEncoder | None:
+    """The encoder in a folder, or the embedded one, if there is one."""
+    from lora_gen.retrieval.encoder import WeightEncoder, default_encoder
+
+    return default_encoder() if folder is None else WeightEncoder.from_pretrained(folder)
+
+
+def require_encoder(folder: Path | None) -> WeightEncoder:
+    """The encoder in a folder, or the embedded one.
+
+    Raises:
+        ConfigError: None was given, and none is embedded.
+    """
+    found = load_encoder(folder)
+    if found is None:
+        raise ConfigError(
+            "There is no embedded adapter encoder in this installation. Pass `--encoder FOLDER`."
+        )
+    return found
 
 
 def _embedded_zoo() -> Path:

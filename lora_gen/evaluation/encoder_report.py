@@ -1,11 +1,11 @@
-"""How well descriptions find adapters by their weights alone, beside what could fake it.
+"""How well weights alone are found by descriptions and judged, beside what could fake it.
 
-    python -m lora_gen.evaluation.encoder_report --zoo build/tiny_lm/zoo --cache build/cache
-        --encoder build/tiny_lm/encoder/final --wordings 16 --out report.json
+    python -m lora_gen.evaluation.encoder_report --zoo build/tiny_lm/zoo build/tiny_lm/recipe_zoo
+        --texts build/tiny_lm/encoder_texts.jsonl --cache build/cache --out build/encoder_report
+        [--encoder FOLDER]
 
-Every query is one description of an adapter that no method was fitted on; the gallery holds all
-such adapters without names, cards or texts. Baselines are ridge regressions from a part of the
-features to the same projected texts.
+Writes `report.json`, `report.md` and `report.svg`. The protocol stands in `encoder_retrieval`; the
+test part of recipes and the unseen splits are those that training leaves alone.
 """
 
 from __future__ import annotations
@@ -13,162 +13,240 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lora_gen.evaluation.statistics import mean_interval, proportion_interval
-from lora_gen.files import atomic_write_json
-from lora_gen.retrieval.corpus import Corpus, CorpusConfig, corpus_of
-from lora_gen.retrieval.encoder import WeightEncoder, slots_of
-from lora_gen.retrieval.features import NUM_SHAPE_FEATURES
-from lora_gen.retrieval.fit import TextProjection, modules_of, ridge_solution, stacked_modules
+from lora_gen.errors import ConfigError
+from lora_gen.evaluation.encoder_quality import (
+    calibration,
+    ensemble_rows,
+    fact_table,
+    goodness,
+    linear_prediction,
+    quality_designs,
+)
+from lora_gen.evaluation.encoder_report_text import figure, markdown
+from lora_gen.evaluation.encoder_retrieval import (
+    Gallery,
+    by_slot,
+    control_designs,
+    make_gallery,
+    ridge_scores,
+    summary,
+)
+from lora_gen.files import atomic_write_bytes, atomic_write_json
+from lora_gen.retrieval.corpus import Corpus, CorpusConfig, corpus_of, parts_of
+from lora_gen.retrieval.encoder import WeightEncoder, default_encoder
+from lora_gen.retrieval.reader import CorpusReader
+from lora_gen.retrieval.texts import TextBank, text_bank
 from lora_gen.zoo.store import Zoo
 
-_RIDGE = 2.0
-_TEXT_WIDTH = 256
-_AT_ONCE = 128
+SEEN = ("seen",)
+UNSEEN = ("unseen_composition", "unseen_argument", "unseen_primitive")
+GALLERY = 1_000
+_MIN_ACCURACY = 0.3
+_DEFAULT_TEXT_ENCODER = CorpusConfig().text_encoder
 
 
-def ranks_of(scores_QB: Tensor, answers_Q: Tensor) -> Tensor:
-    """How many others each query prefers to its answer, (Q,); ties count as preferred."""
-    own_Q1 = scores_QB.gather(1, answers_Q[:, None])
-    return (scores_QB >= own_Q1).sum(1) - 1
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that is measured on."""
+
+    corpus: Corpus
+    first: int
+    """Entries of the first zoo."""
+    texts: TextBank
+    """Of every task: descriptions, and for unseen ones the card's and the held-out wording."""
+    encoder: WeightEncoder
+    parts: tuple[str, ...]
 
 
-def summary(ranks_Q: Tensor) -> dict[str, Any]:
-    """Top-1, top-10 and mean reciprocal rank with 95% intervals over queries."""
-    count = len(ranks_Q)
-    reciprocal = (1 / (ranks_Q.double() + 1)).tolist()
-    return {
-        "queries": count,
-        "top1": proportion_interval(int((ranks_Q < 1).sum()), count).to_dict(),
-        "top10": proportion_interval(int((ranks_Q < 10).sum()), count).to_dict(),
-        "mrr": mean_interval(reciprocal).to_dict(),
-    }
+def load_evidence(
+    zoos: Sequence[Path], texts: Path, cache: Path, encoder: WeightEncoder
+) -> Evidence:
+    """Read the zoos through the encoder's frames, and the wordings of their tasks.
+
+    Raises:
+        ConfigError: The texts cannot be read.
+        ZooError: A zoo cannot be read.
+    """
+    config = CorpusConfig(views=tuple(encoder.model.config.views))
+    corpora = []
+    for folder in zoos:
+        with Zoo.open(folder, read_only=True) as zoo:
+            corpora.append(corpus_of(zoo, config, cache, frames=encoder.frames))
+    corpus = Corpus.join(corpora)
+    bank = text_bank(_wordings(texts, set(corpus.tasks)), cache, encoder=_DEFAULT_TEXT_ENCODER)
+    return Evidence(
+        corpus=corpus,
+        first=len(corpora[0]),
+        texts=bank,
+        encoder=encoder,
+        parts=parts_of(corpus),
+    )
 
 
-def encoder_scores(encoder: WeightEncoder, corpus: Corpus, gallery: Sequence[int]) -> Tensor:
-    """Inner products of first descriptions with adapters, (Q, B)."""
-    model = encoder.model
-    rows = torch.cat([modules_of(corpus, i) for i in gallery])
-    slots_T = slots_of(model, corpus.roles, corpus.side)
-    content_TD = torch.zeros(len(slots_T), model.config.token_dim)
-    content_TD[rows] = model.project(corpus.sketches[rows].float(), slots_T[rows])
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(gallery), _AT_ONCE):
-            entries = gallery[start : start + _AT_ONCE]
-            modules = stacked_modules(corpus, entries, content_TD, slots_T)
-            parts.append(model.embed(modules, model.summary(modules)))
-        texts_QE = model.embed_texts(corpus.segments[first_texts(corpus, gallery)].float())
-    scores_QG: Tensor = texts_QE @ torch.cat(parts).mT
-    return scores_QG
+def _wordings(path: Path, tasks: set[str]) -> dict[str, tuple[str, ...]]:
+    """Two descriptions of each task and one in held-out words."""
+    found = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            known = json.loads(line)
+            if known["task"] in tasks:
+                found[known["task"]] = (*known["descriptions"][:2], known["held_out"][0])
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise ConfigError(
+            f"`{path}` is not a file of tasks with descriptions ({error}). Make it with "
+            "`python -m recipes.tiny_lm.encoder_texts`."
+        ) from error
+    return found
 
 
-def ridge_scores(
-    design_BF: Tensor, corpus: Corpus, train: Sequence[int], gallery: Sequence[int]
-) -> Tensor:
-    """Inner products of first descriptions with what ridge regression makes of a design, (Q, B)."""
-    texts = TextProjection.fit(corpus, train, _TEXT_WIDTH)
-    target_BE = texts.means(corpus, train)
-    center_F = design_BF[train].mean(0)
-    weights_FE = ridge_solution(design_BF[train] - center_F, target_BE, _RIDGE)
-    found_BE = (design_BF[gallery] - center_F) @ weights_FE
-    query_QE = texts(corpus.segments[first_texts(corpus, gallery)])
-    return nn.functional.normalize(query_QE, dim=-1) @ nn.functional.normalize(found_BE, dim=-1).mT
-
-
-def card_scores(corpus: Corpus, gallery: Sequence[int]) -> Tensor:
-    """First descriptions against cards that hold another description: what names could do."""
-    first = corpus.segments[first_texts(corpus, gallery), 0].float()
-    other = corpus.segments[[row + 1 for row in first_texts(corpus, gallery)], 0].float()
-    return nn.functional.normalize(first, dim=-1) @ nn.functional.normalize(other, dim=-1).mT
-
-
-def first_texts(corpus: Corpus, entries: Sequence[int]) -> list[int]:
-    """Row of the first description of each entry."""
-    rows: dict[int, int] = {}
-    for row, owner in enumerate(corpus.owners.tolist()):
-        rows.setdefault(owner, row)
-    return [rows[entry] for entry in entries]
-
-
-def designs(corpus: Corpus) -> dict[str, Tensor]:
-    """What each baseline looks at, (entries, F); all adapters have the same modules."""
-    count = len(corpus)
-    linear = round((corpus.sketches.shape[1] / 4) ** 0.5)
-    while 2 * linear**2 + linear * (linear + 1) < corpus.sketches.shape[1]:
-        linear += 1
-    side_BNS = corpus.side.view(count, -1, corpus.side.shape[1])
-    scale_BN = corpus.scale.view(count, -1)
-    spread_BF = side_BNS[:, :, :NUM_SHAPE_FEATURES].flatten(1)
-    sketch_BF = corpus.sketches[:, : linear**2].reshape(count, -1).float()
-    return {
-        "norms": scale_BN / scale_BN.std(),
-        "norms and spectra": torch.cat([scale_BN / scale_BN.std(), spread_BF], 1),
-        "linear sketches, closed form": sketch_BF,
-    }
-
-
-def report(
-    corpus: Corpus, encoder: WeightEncoder | None, *, train_splits: Sequence[str] = ("seen",)
-) -> dict[str, Any]:
-    """Every method on every held-out split, and the controls."""
-    train = corpus.of(train_splits)
-    held = sorted({split for split in corpus.splits if split not in train_splits})
-    gallery = corpus.of(held)
-    scores = {
-        name: ridge_scores(design, corpus, train, gallery)
-        for name, design in designs(corpus).items()
-    }
-    shuffled = designs(corpus)["linear sketches, closed form"]
+def retrieval_report(evidence: Evidence, reader: CorpusReader) -> dict[str, Any]:
+    """Every method and control on the gallery, and the encoder on other wordings and galleries."""
+    corpus = evidence.corpus
+    gallery = make_gallery(corpus, UNSEEN, size=GALLERY, first=evidence.first)
+    narrow = make_gallery(corpus, UNSEEN, size=0, first=evidence.first)
+    model, texts = reader.model, evidence.texts
+    vectors_BE, _ = reader.embed(gallery.entries)
+    query_QE = reader.embed_texts(texts, [texts.rows[task][0] for task in gallery.tasks])
+    train = [i for i in corpus.of(SEEN, min_accuracy=_MIN_ACCURACY) if evidence.parts[i] == "train"]
+    target_BE = _mean_texts(reader, texts, [corpus.tasks[i] for i in train])
+    slots = len(model.config.roles) * model.config.depth_bins
+    content = by_slot(corpus, reader.slots, slots, lambda rows: reader.content[rows])
+    designs = control_designs(corpus, reader.slots, slots)
+    scores = {"encoder": query_QE @ vectors_BE.mT}
+    for name, design in designs.items():
+        scores[f"control: {name}"] = ridge_scores(design, train, target_BE, gallery, query_QE)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    permuted = shuffled.clone()
-    permuted[train] = shuffled[torch.tensor(train)[order]]
-    scores["labels permuted"] = ridge_scores(permuted, corpus, train, gallery)
-    scores["card text (uses metadata)"] = card_scores(corpus, gallery)
-    if encoder:
-        scores["encoder"] = encoder_scores(encoder, corpus, gallery)
-    splits = [corpus.splits[i] for i in gallery]
-    answers = torch.arange(len(gallery))
-    methods: dict[str, Any] = {}
-    for name, found in scores.items():
-        ranks = ranks_of(found, answers)
-        methods[name] = {"all": summary(ranks)}
-        for split in held:
-            chosen = torch.tensor([own == split for own in splits])
-            methods[name][split] = summary(ranks[chosen])
-    return {"gallery": len(gallery), "trained on": len(train), "methods": methods}
+    scores["control: labels permuted"] = ridge_scores(
+        content, train, target_BE[order], gallery, query_QE
+    )
+    scores["flattened PCA and ridge"] = ridge_scores(
+        _flattened_pca(content, train), train, target_BE, gallery, query_QE
+    )
+    scores["card text (reads the names)"] = _card_scores(texts, corpus, gallery)
+    methods = {name: summary(found, gallery) for name, found in scores.items()}
+    held = reader.embed_texts(texts, [texts.rows[task][2] for task in gallery.tasks])
+    methods["encoder, held-out wordings"] = summary(held @ vectors_BE.mT, gallery)
+    both = _fused(scores["encoder"], scores["card text (reads the names)"])
+    methods["encoder and card text"] = summary(both, gallery)
+    own, _ = reader.embed(narrow.entries)
+    query_QE = reader.embed_texts(texts, [texts.rows[task][0] for task in narrow.tasks])
+    fixed = {"encoder": summary(query_QE @ own.mT, narrow)}
+    return {
+        "gallery": len(gallery.entries),
+        "trained on": {"adapters": len(train), "tasks": len({corpus.tasks[i] for i in train})},
+        "methods": methods,
+        "one recipe": {"gallery": len(narrow.entries), "methods": fixed},
+    }
+
+
+def quality_report(evidence: Evidence, reader: CorpusReader) -> dict[str, Any]:
+    """Predicted accuracy against the measured one, on what neither training nor calibration saw."""
+    corpus, parts = evidence.corpus, evidence.parts
+    train = [i for i in corpus.of(SEEN) if parts[i] == "train"]
+    slots = len(reader.model.config.roles) * reader.model.config.depth_bins
+    controls = control_designs(corpus, reader.slots, slots)
+    norms, spectra = controls["norms"], controls["norms and spectra"]
+    designs = quality_designs(corpus, norms, spectra[:, norms.shape[1] :])
+    content = by_slot(corpus, reader.slots, slots, lambda rows: reader.content[rows])
+    designs["norms and linear sketches"] = torch.cat([norms, content], 1)
+    result = {}
+    for name, splits, part in (
+        ("unseen tasks and recipes", UNSEEN, "test"),
+        ("seen tasks, unseen recipes", SEEN, "test"),
+        ("unseen tasks, seen recipes", UNSEEN, "train"),
+    ):
+        test = [i for i in corpus.of(splits) if parts[i] == part and i >= evidence.first]
+        if len(test) < 3:
+            continue
+        truth_B = corpus.accuracy[test]
+        found: dict[str, Any] = {
+            control: goodness(linear_prediction(design, corpus, train, test), truth_B)
+            for control, design in designs.items()
+        }
+        rows = ensemble_rows(reader, evidence.texts, test)
+        for kind, (method, (_, quality_BM)) in enumerate(rows.items()):
+            own = goodness(quality_BM.mean(1), truth_B)
+            found[method] = {**own, **calibration(reader, kind, quality_BM, truth_B)}
+        alone_BS = rows["weights alone"][0]
+        known_B = reader.model.quality.distance(alone_BS) <= reader.model.quality.limit
+        result[name] = {
+            "adapters": len(test),
+            "known": float(known_B.double().mean()),
+            "methods": found,
+            "facts": fact_table(reader, alone_BS, test),
+        }
+    return result
+
+
+def _mean_texts(reader: CorpusReader, texts: TextBank, tasks: Sequence[str]) -> Tensor:
+    """Mean vector of the descriptions of each task, (B, E)."""
+    known = sorted(set(tasks))
+    both = [reader.embed_texts(texts, [texts.rows[task][n] for task in known]) for n in (0, 1)]
+    mean = (both[0] + both[1]) / 2
+    place = {task: n for n, task in enumerate(known)}
+    return mean[[place[task] for task in tasks]]
+
+
+def _flattened_pca(design_NF: Tensor, train: Sequence[int], width: int = 128) -> Tensor:
+    """All modules side by side, on the main directions of the training."""
+    offset_NF = design_NF - design_NF[train].mean(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return offset_NF @ torch.svd_lowrank(offset_NF[train], q=width, niter=1)[2]
+
+
+def _card_scores(texts: TextBank, corpus: Corpus, gallery: Gallery) -> Tensor:
+    """Queries against the cards of all adapters, which hold another wording of what they say."""
+    names = sorted({corpus.tasks[i] for i in gallery.entries})
+    place = {task: n for n, task in enumerate(names)}
+    cards = nn.functional.normalize(texts.pooled([texts.rows[t][1] for t in names], 1)[:, :384])
+    query = texts.pooled([texts.rows[t][0] for t in gallery.tasks], 1)[:, :384]
+    scores = nn.functional.normalize(query) @ cards.mT
+    return scores[:, [place[corpus.tasks[i]] for i in gallery.entries]]
+
+
+def _fused(*scores: Tensor) -> Tensor:
+    """Reciprocal rank fusion of several orders."""
+    ranks = [found.argsort(1, descending=True).argsort(1) for found in scores]
+    return torch.stack([1 / (60.0 + rank) for rank in ranks]).sum(0)
 
 
 def main() -> None:
-    """Measure, print a table, and write the numbers."""
+    """Measure everything and write the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--zoo", type=Path, required=True)
+    parser.add_argument("--zoo", type=Path, nargs="+", required=True)
+    parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
-    parser.add_argument("--encoder", type=Path)
-    parser.add_argument("--wordings", type=int, default=16)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--encoder", type=Path, help="default: the embedded one")
+    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    with Zoo.open(args.zoo, read_only=True) as zoo:
-        corpus = corpus_of(zoo, CorpusConfig(wordings=args.wordings), args.cache)
-    encoder = WeightEncoder.from_pretrained(args.encoder) if args.encoder else None
-    found = report(corpus, encoder)
-    for name, splits in found["methods"].items():
-        for split, values in splits.items():
-            line = "  ".join(
-                f"{key} {values[key]['value']:.3f} [{values[key]['low']:.3f}, "
-                f"{values[key]['high']:.3f}]"
-                for key in ("top1", "top10", "mrr")
-            )
-            print(f"{name:32} {split:20} n={values['queries']:4}  {line}")
-    if args.out:
-        atomic_write_json(args.out, json.loads(json.dumps(found)))
+    encoder = WeightEncoder.from_pretrained(args.encoder) if args.encoder else default_encoder()
+    if encoder is None:
+        raise ConfigError("There is no embedded adapter encoder. Pass `--encoder FOLDER`.")
+    write_report(load_evidence(args.zoo, args.texts, args.cache, encoder), args.out)
+
+
+def write_report(evidence: Evidence, out: Path) -> dict[str, Any]:
+    """Measure, and write numbers, table and figure."""
+    reader = CorpusReader(evidence.encoder.model, evidence.corpus)
+    found = {
+        "retrieval": retrieval_report(evidence, reader),
+        "quality": quality_report(evidence, reader),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(out / "report.json", found)
+    atomic_write_bytes(out / "report.md", markdown(found).encode())
+    figure(found, out / "report.svg")
+    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The encoder of weights: a set of module features to one vector, beside the vector of a text.
 
-Shapes: N modules, F raw features of a module, D projected features, T texts, G segments of a text,
+Shapes: N modules, F raw features of a module, D projected features, T texts, K tokens of a text,
 Q pooling queries.
 """
 
@@ -13,10 +13,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from lora_gen.models.blocks import CrossAttention, FeedForward
+from lora_gen.models.blocks import CrossAttention
 from lora_gen.models.quality import QualityEnsemble
+from lora_gen.models.text_tower import SetBlock, TextTower, TextTowerConfig
 
-NUM_SCALES = 4
+NUM_SCALES = 8
+"""Of strength, of length of the vectors, and of agreement with a description."""
 _QUERIES = 4
 
 
@@ -44,46 +46,6 @@ class ModuleSet:
         return ModuleSet(**{**vars(self), "mask": self.mask & ~dropped_BN})
 
 
-def segment_pool(states_BKC: Tensor, mask_BK: Tensor, segments: int) -> Tensor:
-    """Means over a whole text and over equal stretches of it, (B, 1 + segments, C).
-
-    A mean over all tokens hardly knows whether "reverse" comes before or after "drop".
-    """
-    place_BK = mask_BK.cumsum(1) - 1
-    length_B1 = mask_BK.sum(1, keepdim=True)
-    short_B1, longer_B1 = length_B1 // segments, length_B1 % segments
-    # As `torch.tensor_split`: the first stretches take the tokens that are left over.
-    edge_B1 = longer_B1 * (short_B1 + 1)
-    which_BK = torch.where(
-        place_BK < edge_B1,
-        place_BK // (short_B1 + 1),
-        longer_B1 + (place_BK - edge_B1) // short_B1.clamp_min(1),
-    )
-    means = []
-    for segment in range(-1, segments):
-        chosen_BK = mask_BK if segment < 0 else mask_BK & (which_BK == segment)
-        weight_BK1 = chosen_BK[..., None].to(states_BKC.dtype)
-        means.append((states_BKC * weight_BK1).sum(1) / weight_BK1.sum(1).clamp_min(1))
-    return torch.stack(means, 1)
-
-
-class SetBlock(nn.Module):
-    """Modules read each other, then think."""
-
-    def __init__(self, hidden_dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(2))
-        self.attention = CrossAttention(hidden_dim, num_heads)
-        self.feed_forward = FeedForward(hidden_dim, 2)
-
-    def forward(self, x_BNH: Tensor, mask_BN: Tensor) -> Tensor:
-        """New states, (B, N, H); a permutation of the modules permutes them."""
-        normed_BNH = self.norms[0](x_BNH)
-        x_BNH = x_BNH + self.attention(normed_BNH, normed_BNH, mask_BN)
-        out_BNH: Tensor = x_BNH + self.feed_forward(self.norms[1](x_BNH))
-        return out_BNH
-
-
 class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Set transformer over the modules of an adapter, and a head over a frozen text encoder.
 
@@ -92,8 +54,8 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     The vector does not depend on the order or number of modules, and does not see the scale of the
     weights; the quality ensemble does. Modules meet a read-out by role and depth in the base, cut
-    into a few bins, so any number of layers fits. Features are centered on the mean of their role
-    and bin over the adapters it was trained on, and projected on their main directions: buffers.
+    into a few bins, so any number of layers fits. Features are centered on the mean of their slot
+    over the adapters it was trained on, and projected on its main directions: buffers.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -103,6 +65,7 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         roles: tuple[str, ...],
         feature_dim: int,
         side_dim: int,
+        views: tuple[str, ...] = ("linear",),
         depth_bins: int = 4,
         token_dim: int = 256,
         hidden_dim: int = 128,
@@ -111,19 +74,20 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         embed_dim: int = 256,
         text_dim: int = 384,
         text_segments: int = 4,
+        text_hidden: int = 128,
         dropout: float = 0.2,
+        num_answers: int = 0,
         text_fingerprint: str | None = None,
         trained_bases: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        self.register_buffer("center", torch.zeros(len(roles) * depth_bins, feature_dim))
-        self.register_buffer("basis", torch.zeros(len(roles), feature_dim, token_dim))
+        slots = len(roles) * depth_bins
+        self.register_buffer("center", torch.zeros(slots, feature_dim))
+        self.register_buffer("basis", torch.zeros(slots, feature_dim, token_dim))
         self.register_buffer("side_mean", torch.zeros(side_dim))
         self.register_buffer("side_std", torch.ones(side_dim))
-        self.register_buffer("text_center", torch.zeros((1 + text_segments) * text_dim))
-        self.readout = nn.Parameter(torch.zeros(len(roles) * depth_bins, token_dim, embed_dim))
-        self.text_readout = nn.Parameter(torch.zeros((1 + text_segments) * text_dim, embed_dim))
-        self.inputs = nn.ModuleList(nn.Linear(token_dim, hidden_dim) for _ in roles)
+        self.readout = nn.Parameter(torch.zeros(slots, token_dim, embed_dim))
+        self.inputs = nn.Parameter(torch.randn(slots, token_dim, hidden_dim) / token_dim**0.5)
         self.side = nn.Sequential(
             nn.Linear(side_dim, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, 2 * hidden_dim)
         )
@@ -134,20 +98,21 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.queries = nn.Parameter(torch.randn(_QUERIES, hidden_dim) * 0.02)
         self.pool = CrossAttention(hidden_dim, num_heads)
         self.output = nn.Linear(_QUERIES * hidden_dim, embed_dim)
-        self.text = nn.Sequential(
-            nn.LayerNorm(text_dim),
-            nn.Flatten(-2),
-            nn.Dropout(dropout),
-            nn.Linear((1 + text_segments) * text_dim, 2 * hidden_dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * hidden_dim, embed_dim),
+        self.text = TextTower(
+            TextTowerConfig(
+                text_dim=text_dim,
+                segments=text_segments,
+                hidden_dim=text_hidden,
+                dropout=dropout,
+            ),
+            embed_dim,
         )
-        for layer in (self.output, self.text[-1]):
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
         self.logit_scale = nn.Parameter(torch.tensor(2.5))
-        self.quality = QualityEnsemble(_QUERIES * hidden_dim + NUM_SCALES, hidden_dim)
+        width = embed_dim + 2 * side_dim + NUM_SCALES
+        self.quality = QualityEnsemble(width, hidden_dim)
+        self.register_buffer("answers", torch.zeros(width + 1, num_answers))
 
     def slots(self, roles_N: Tensor, depths_N: Tensor) -> Tensor:
         """Number of each module's role and depth bin, -1 for a role it does not know, (N,).
@@ -161,36 +126,25 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return torch.where(roles_N < 0, -1, roles_N * bins + bin_N)
 
     def project(self, features_NF: Tensor, slots_N: Tensor) -> Tensor:
-        """Centered features on the main directions of their role, (N, D); zeros for unknown."""
+        """Centered features on the main directions of their slot, (N, D); zeros for unknown."""
         projected_ND = features_NF.new_zeros(len(features_NF), self.config.token_dim)
-        for i in range(len(self.config.roles)):
-            chosen_N = slots_N // self.config.depth_bins == i
-            if chosen_N.any():
-                offset_NF = features_NF[chosen_N] - self.center[slots_N[chosen_N]]
-                projected_ND[chosen_N] = offset_NF @ self.basis[i]
+        for slot in torch.unique(slots_N).tolist():
+            if slot >= 0:
+                chosen_N = slots_N == slot
+                offset_NF = features_NF[chosen_N] - self.center[slot]
+                projected_ND[chosen_N] = offset_NF @ self.basis[slot]
         return projected_ND
 
     def read(self, modules: ModuleSet) -> Tensor:
         """The linear read-out, a sum over modules, (B, E)."""
-        total_BE = modules.content.new_zeros(len(modules.mask), self.config.embed_dim)
-        for slot in torch.unique(modules.slots[modules.mask]).tolist():
-            if slot >= 0:
-                row, column = torch.where((modules.slots == slot) & modules.mask)
-                found = (modules.content[row, column] @ self.readout[slot]).to(total_BE.dtype)
-                total_BE = total_BE.index_add(0, row, found)
-        return total_BE
+        return _by_slot(modules.content, modules, self.readout).sum(1)
 
     def summary(self, modules: ModuleSet) -> Tensor:
         """What the queries read off the set, (B, Q * H)."""
         scale_BNH, shift_BNH = self.side((modules.side - self.side_mean) / self.side_std).chunk(
             2, -1
         )
-        content_BND = self.drop(modules.content)
-        x_BNH = torch.zeros_like(shift_BNH)
-        for i, layer in enumerate(self.inputs):
-            chosen_BN1 = (modules.slots // self.config.depth_bins == i)[..., None]
-            if chosen_BN1.any():
-                x_BNH = x_BNH + chosen_BN1 * layer(content_BND)
+        x_BNH = _by_slot(self.drop(modules.content), modules, self.inputs)
         x_BNH = x_BNH * (1 + scale_BNH) + shift_BNH
         for block in self.blocks:
             x_BNH = block(x_BNH, modules.mask)
@@ -203,30 +157,73 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         sum_BE = self.read(modules) + self.output(summary_BS)
         return nn.functional.normalize(sum_BE.float(), dim=-1)
 
-    def embed_texts(self, segments_TGC: Tensor) -> Tensor:
-        """Unit vectors of texts pooled by `segment_pool`, (T, E)."""
-        linear_TE = (segments_TGC.flatten(1) - self.text_center) @ self.text_readout
-        return nn.functional.normalize((linear_TE + self.text(segments_TGC)).float(), dim=-1)
+    def embed_texts(self, states_TKC: Tensor, mask_TK: Tensor) -> Tensor:
+        """Unit vectors of texts from the states of the frozen text encoder, (T, E)."""
+        return nn.functional.normalize(self.text(states_TKC, mask_TK).float(), dim=-1)
 
-    def quality_input(self, summary_BS: Tensor, modules: ModuleSet) -> Tensor:
-        """What `quality` reads, (B, S): it learns from the summary without changing it.
+    def quality_input(
+        self, summary_BS: Tensor, modules: ModuleSet, agreement_B: Tensor | None = None
+    ) -> Tensor:
+        """What `quality` reads, (B, S): it learns from the vector without changing it.
 
-        It alone sees how strong the weights are.
+        It alone sees how strong the weights are, and how well they agree with a description.
+
+        Args:
+            summary_BS: From `summary`.
+            modules: The adapters.
+            agreement_B: Inner products of their vectors with those of their descriptions; NaN, or
+                nothing at all, where there is none.
         """
-        return torch.cat([summary_BS.detach(), _scales(modules)], -1)
+        read_BE, added_BE = self.read(modules), self.output(summary_BS)
+        vector_BE = nn.functional.normalize(read_BE + added_BE, dim=-1)
+        if agreement_B is None:
+            agreement_B = read_BE.new_full((len(read_BE),), torch.nan)
+        lengths_B3 = [x.norm(dim=1).clamp_min(1e-6).log() for x in (read_BE, read_BE + added_BE)]
+        told_B = ~agreement_B.isnan()
+        parts = [*lengths_B3, told_B.float(), agreement_B.nan_to_num()]
+        side_BS = _moments((modules.side - self.side_mean) / self.side_std, modules.mask)
+        stacked = torch.stack(parts, 1)
+        return torch.cat([vector_BE, side_BS, _scales(modules), stacked], -1).detach().float()
 
-    def forward(self, modules: ModuleSet, segments_TGC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(vectors of adapters (B, E), vectors of texts (T, E), qualities (B, members))."""
-        summary_BS = self.summary(modules)
-        return (
-            self.embed(modules, summary_BS),
-            self.embed_texts(segments_TGC),
-            self.quality(self.quality_input(summary_BS, modules)),
-        )
+    def answer(self, input_BS: Tensor) -> Tensor:
+        """Logits of the answers to what is asked of an adapter's training, (B, answers).
+
+        Args:
+            input_BS: From `quality_input`, without a description.
+        """
+        known_BS = ((input_BS - self.quality.mean) / self.quality.std).clamp(-5, 5)
+        logits_BA: Tensor = known_BS @ self.answers[:-1] + self.answers[-1]
+        return logits_BA
+
+    def forward(
+        self, modules: ModuleSet, states_TKC: Tensor, mask_TK: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(vectors of adapters (B, E), vectors of texts (T, E))."""
+        adapter_BE = self.embed(modules, self.summary(modules))
+        return adapter_BE, self.embed_texts(states_TKC, mask_TK)
+
+
+def _by_slot(content_BND: Tensor, modules: ModuleSet, weights_SDO: Tensor) -> Tensor:
+    """Each module times the weights of its slot, (B, N, O); zeros where hidden or unknown."""
+    out_BNO = content_BND.new_zeros(*content_BND.shape[:2], weights_SDO.shape[-1])
+    for slot in torch.unique(modules.slots[modules.mask]).tolist():
+        if slot >= 0:
+            row, column = torch.where((modules.slots == slot) & modules.mask)
+            found = content_BND[row, column] @ weights_SDO[slot]
+            out_BNO = out_BNO.index_put((row, column), found.to(out_BNO.dtype))
+    return out_BNO
+
+
+def _moments(x_BNS: Tensor, mask_BN: Tensor) -> Tensor:
+    """Mean and spread over modules, (B, 2 S)."""
+    weight_BN1 = mask_BN[..., None] / mask_BN.sum(1).clamp_min(1)[:, None, None]
+    mean_BS = (x_BNS * weight_BN1).sum(1)
+    spread_BS = ((x_BNS - mean_BS[:, None]).square() * weight_BN1).sum(1).sqrt()
+    return torch.cat([mean_BS, spread_BS], -1)
 
 
 def _scales(modules: ModuleSet) -> Tensor:
-    """Mean, spread, least and largest log scale of the modules, (B, NUM_SCALES)."""
+    """Mean, spread, least and largest log scale of the modules, (B, 4)."""
     mask_BN, scale_BN = modules.mask, modules.scale
     count_B = mask_BN.sum(1).clamp_min(1)
     mean_B = (scale_BN * mask_BN).sum(1) / count_B

@@ -1,6 +1,7 @@
-"""What an encoder learns from, computed once: features, descriptions and scores of a zoo.
+"""What an encoder learns from, computed once: the features and known facts of a zoo.
 
-One safetensors file, flat over modules, so that any mixture of bases and module sets fits.
+Safetensors files, flat over modules, so that any mixture of bases and module sets fits; one file
+for every few hundred entries, so that a zoo that has grown costs only what is new.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lora_gen.conditioning.text import TextEncoder
 from lora_gen.errors import AdapterValueError, ConfigError, ZooError
 from lora_gen.files import atomic_write_bytes
-from lora_gen.models.adapter_encoder import segment_pool
-from lora_gen.retrieval.encoder import side_features
-from lora_gen.retrieval.features import FEATURES_VERSION, module_features
-from lora_gen.retrieval.frames import HashedFrames
+from lora_gen.retrieval.features import FEATURES_VERSION, module_features, side_features
+from lora_gen.retrieval.frames import Frames, HashedFrames
 from lora_gen.zoo.entry import ZooEntry
 from lora_gen.zoo.store import Zoo
 
-_TEXTS_AT_ONCE = 64
+_CHUNK = 236
+"""Entries in a file: four stacks of 59."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """What is taken of a zoo."""
+    """What is taken of the zoos."""
 
-    wordings: int = 16
-    """Descriptions of an entry, the first ones."""
+    wordings: int = 8
+    """Descriptions of a task, the first ones."""
     sketch: int = 32
     """Directions of a frame."""
+    views: tuple[str, ...] = ("linear",)
+    """Sketches of a module that are kept: `linear`, `polar`, `rows`, `columns`."""
+    probes: int = 500
+    """Lines on which the frames of the base are fitted; none means hashed frames."""
     text_segments: int = 4
     """Stretches that a text is cut into."""
     text_encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -58,25 +61,25 @@ class Corpus:
     """(modules,) float32."""
     offsets: Tensor
     """(entries + 1,) int64."""
-    segments: Tensor
-    """Pooled descriptions, (texts, 1 + segments, C) float16."""
-    owners: Tensor
-    """Entry of each description, (texts,) int64."""
     accuracy: Tensor
     """Measured accuracy, NaN where there is none, (entries,) float32."""
     ids: tuple[str, ...]
     splits: tuple[str, ...]
-    families: tuple[str, ...]
+    tasks: tuple[str, ...]
     bases: tuple[str, ...]
-    text_fingerprint: str
+    facts: tuple[str, ...]
+    """Rank, steps, fault and recipe of each entry, as JSON."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def of(self, splits: Sequence[str]) -> list[int]:
-        """Entries in these splits that have a description."""
-        described = set(self.owners.tolist())
-        return [i for i, split in enumerate(self.splits) if split in splits and i in described]
+    def of(self, splits: Sequence[str], *, min_accuracy: float = 0.0) -> list[int]:
+        """Entries in these splits that do their task at least this well.
+
+        Entries that were never measured count as good.
+        """
+        good = (self.accuracy.nan_to_num(1.0) >= min_accuracy).tolist()
+        return [i for i, split in enumerate(self.splits) if split in splits and good[i]]
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -104,76 +107,115 @@ class Corpus:
                 f"`{path}` is not a corpus of features ({error}). Delete it, and it is made again."
             ) from error
 
+    @classmethod
+    def join(cls, parts: Sequence[Corpus]) -> Corpus:
+        """The entries of several corpora, one after the other."""
+        lengths = torch.cat([torch.zeros(1).long(), *(part.offsets.diff() for part in parts)])
+        joined: dict[str, Any] = {"offsets": lengths.cumsum(0)}
+        for name, value in vars(parts[0]).items():
+            found = [getattr(part, name) for part in parts]
+            if name != "offsets":
+                joined[name] = torch.cat(found) if isinstance(value, Tensor) else sum(found, ())
+        return cls(**joined)
+
 
 def corpus_of(
     zoo: Zoo,
     config: CorpusConfig,
     folder: Path,
     *,
+    frames: Frames | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
-    """The corpus of a zoo: from its file in `folder` where the zoo is unchanged, else computed.
+    """The corpus of a zoo: what its files in `folder` hold, the rest computed.
 
     Args:
         zoo: The adapters.
         config: What is taken of them.
-        folder: Where the file lies; its name follows from zoo and config.
+        folder: Where the files lie; their names follow from entries, config and frames.
+        frames: What modules are seen through; hashed frames by default.
         progress: Called with the number of entries done and of all.
 
     Raises:
         ZooError: The zoo has no adapters with an effect.
     """
-    key = json.dumps([FEATURES_VERSION, asdict(config), zoo.ids()])
-    name = f"features-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.safetensors"
-    if not (folder / name).is_file():
-        _compute(zoo, config, progress).save(folder / name)
-    return Corpus.load(folder / name)
+    frames = frames or HashedFrames(config.sketch)
+    ids, parts = zoo.ids(), []
+    for start in range(0, len(ids), _CHUNK):
+        chosen = ids[start : start + _CHUNK]
+        taken = [config.sketch, list(config.views), _fingerprint(frames)]
+        key = json.dumps([FEATURES_VERSION, taken, list(chosen)])
+        name = f"features-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.safetensors"
+        if not (folder / name).is_file():
+            _compute(zoo, chosen, frames, config.views).save(folder / name)
+        parts.append(Corpus.load(folder / name))
+        if progress:
+            progress(start + len(chosen), len(ids))
+    found = Corpus.join([part for part in parts if len(part)]) if any(map(len, parts)) else None
+    if found is None:
+        raise ZooError(f"`{zoo.folder}` has no adapters with an effect. Add some first.")
+    return found
 
 
-def _compute(zoo: Zoo, config: CorpusConfig, progress: Callable[[int, int], None] | None) -> Corpus:
-    encoder = TextEncoder.from_pretrained(config.text_encoder)
-    frames, entries = HashedFrames(config.sketch), list[ZooEntry]()
+def parts_of(corpus: Corpus, *, share: float = 0.2, seed: int = 0) -> tuple[str, ...]:
+    """The part of each entry: `train`, `calibration` (a share) or `test` (as many again).
+
+    Adapters of one recipe are in one part, and entries without a recipe are for training. In a
+    corpus without any recipes, tasks are drawn in their place, and nothing is kept for tests.
+    """
+    recipes = [json.loads(fact).get("recipe") for fact in corpus.facts]
+    if not any(recipes):
+        drawn = (_draw(f"{seed}/{task}") for task in corpus.tasks)
+        return tuple("calibration" if draw < share else "train" for draw in drawn)
+    draws = [_draw(f"{seed}/{json.dumps(r, sort_keys=True)}") if r else 1.0 for r in recipes]
+    return tuple(
+        "calibration" if draw < share else "test" if draw < 2 * share else "train" for draw in draws
+    )
+
+
+def _draw(key: str) -> float:
+    digest = hashlib.blake2b(key.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") / 2**32
+
+
+def _compute(zoo: Zoo, ids: Sequence[str], frames: Frames, views: Sequence[str]) -> Corpus:
+    entries = list[ZooEntry]()
     parts: dict[str, list[Tensor]] = {name: [] for name in ("sketches", "roles", "side", "scale")}
-    ids = zoo.ids()
-    for done, entry_id in enumerate(ids):
+    for entry_id in ids:
         try:
             found = module_features(zoo.load(entry_id), frames)
         except AdapterValueError:
             continue  # without effect: there is nothing to learn from
         entries.append(zoo.get(entry_id))
-        parts["sketches"].append(found.sketches().half())
+        parts["sketches"].append(found.sketches(views).half())
         parts["roles"].append(found.roles)
         parts["side"].append(side_features(found))
         parts["scale"].append(found.scale.float())
-        if progress:
-            progress(done + 1, len(ids))
-    if not entries:
-        raise ZooError(f"`{zoo.folder}` has no adapters with an effect. Add some first.")
     lengths = torch.tensor([0, *(len(part) for part in parts["roles"])])
-    segments, owners = _texts(encoder, entries, config)
     return Corpus(
-        **{name: torch.cat(values) for name, values in parts.items()},
+        **{name: torch.cat(values) if values else torch.zeros(0) for name, values in parts.items()},
         offsets=lengths.cumsum(0),
-        segments=segments,
-        owners=owners,
         accuracy=torch.tensor([torch.nan if e.accuracy is None else e.accuracy for e in entries]),
         ids=tuple(entry.id for entry in entries),
         splits=tuple(entry.split for entry in entries),
-        families=tuple(entry.family for entry in entries),
+        tasks=tuple(entry.task for entry in entries),
         bases=tuple(entry.base for entry in entries),
-        text_fingerprint=encoder.fingerprint,
+        facts=tuple(json.dumps(_facts(entry)) for entry in entries),
     )
 
 
-def _texts(
-    encoder: TextEncoder, entries: Sequence[ZooEntry], config: CorpusConfig
-) -> tuple[Tensor, Tensor]:
-    """Pooled descriptions and their owners, encoded in order of length."""
-    texts = [(i, t) for i, e in enumerate(entries) for t in e.descriptions[: config.wordings]]
-    pooled = torch.zeros(len(texts), 1 + config.text_segments, encoder.width, dtype=torch.float16)
-    order = sorted(range(len(texts)), key=lambda n: len(texts[n][1]))
-    for start in range(0, len(order), _TEXTS_AT_ONCE):
-        chosen = order[start : start + _TEXTS_AT_ONCE]
-        states = encoder.encode([texts[n][1] for n in chosen])
-        pooled[chosen] = segment_pool(states.states, states.mask, config.text_segments).half()
-    return pooled, torch.tensor([i for i, _ in texts], dtype=torch.int64)
+def _facts(entry: ZooEntry) -> dict[str, Any]:
+    """What is known of an entry's training."""
+    known = {
+        name: entry.extra[name] for name in ("fault", "stack", "recipe") if name in entry.extra
+    }
+    return {"rank": entry.rank, "steps": entry.steps, **known}
+
+
+def _fingerprint(frames: Frames) -> str:
+    """Hash of the frames' own directions; empty for hashed ones, which never change."""
+    own = getattr(frames, "frames", {})
+    digest = hashlib.blake2b(digest_size=8)
+    for name, frame in sorted(own.items()):
+        digest.update(name.encode() + frame.float().numpy().tobytes())
+    return digest.hexdigest() if own else ""

@@ -10,14 +10,29 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lora_gen.assets import asset_path
 from lora_gen.codec.roles import ROLES
 from lora_gen.errors import GeneratorError
-from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet, segment_pool
-from lora_gen.retrieval.features import NUM_SHAPE_FEATURES, AdapterFeatures
+from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
+from lora_gen.retrieval.base_frames import FRAMES_NAME, BaseFrames
+from lora_gen.retrieval.features import (
+    NUM_SHAPE_FEATURES,
+    AdapterFeatures,
+    module_features,
+    side_features,
+)
 from lora_gen.retrieval.vectors import Vector, to_vector
 
 if TYPE_CHECKING:
+    from lora_gen.adapter.adapter import Adapter
     from lora_gen.conditioning.text import TextEncoder, TextStates
+    from lora_gen.retrieval.frames import Frames
+
+
+def default_encoder() -> WeightEncoder | None:
+    """The encoder that comes with the installation, for adapters of the embedded base, if any."""
+    folder = asset_path("tiny_lm", "encoder")
+    return WeightEncoder.from_pretrained(folder) if (folder / "config.json").is_file() else None
 
 
 class WeightEncoder:
@@ -25,10 +40,12 @@ class WeightEncoder:
 
     Args:
         model: The trained network.
+        frames: What it sees modules through; hashed frames where nothing is given.
     """
 
-    def __init__(self, model: AdapterEncoder) -> None:
+    def __init__(self, model: AdapterEncoder, frames: Frames | None = None) -> None:
         self.model = model.requires_grad_(False).train(False)
+        self.frames = frames
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> WeightEncoder:
@@ -44,11 +61,14 @@ class WeightEncoder:
                 "with `accelerate launch -m training recipes/tiny_lm/encoder.yaml`."
             )
         try:
-            return cls(AdapterEncoder.from_pretrained(folder, use_safetensors=True))
+            model = AdapterEncoder.from_pretrained(folder, use_safetensors=True).float()
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise GeneratorError(
                 f"`{folder}` does not load as an adapter encoder ({error}). Train it again."
             ) from error
+
+        frames = folder / FRAMES_NAME
+        return cls(model, BaseFrames.load(frames) if frames.is_file() else None)
 
     @property
     def width(self) -> int:
@@ -67,6 +87,14 @@ class WeightEncoder:
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def features(self, adapter: Adapter) -> AdapterFeatures:
+        """What it reads of an adapter, through its own frames.
+
+        Raises:
+            AdapterValueError: The adapter has no effect, or values that are not finite.
+        """
+        return module_features(adapter, self.frames)
 
     def modules(self, features: AdapterFeatures) -> ModuleSet:
         """One adapter as the network reads it."""
@@ -92,15 +120,14 @@ class WeightEncoder:
                 f"{expected[:12]}…, but `{encoder.name}` has {encoder.fingerprint[:12]}…. Use the "
                 "text encoder it was trained with."
             )
-        segments = segment_pool(states.states, states.mask, self.model.config.text_segments)
-        return [to_vector(vector) for vector in self.model.embed_texts(segments)]
+        return [to_vector(v) for v in self.model.embed_texts(states.states, states.mask)]
 
 
 def module_set(model: AdapterEncoder, features: AdapterFeatures) -> ModuleSet:
     """One adapter as the network reads it, a batch of one."""
     side_NS = side_features(features)
     slots_N = slots_of(model, features.roles, side_NS)
-    content_ND = model.project(features.sketches().float(), slots_N)
+    content_ND = model.project(features.sketches(model.config.views).float(), slots_N)
     return ModuleSet(
         content=content_ND[None],
         slots=slots_N[None],
@@ -108,11 +135,6 @@ def module_set(model: AdapterEncoder, features: AdapterFeatures) -> ModuleSet:
         scale=features.scale.float()[None],
         mask=torch.ones(1, len(slots_N), dtype=torch.bool),
     )
-
-
-def side_features(features: AdapterFeatures) -> Tensor:
-    """Shape of the spectrum and place in the base, (N, `side_dim`) float32."""
-    return torch.cat([features.shape, features.places], 1).float()
 
 
 def slots_of(model: AdapterEncoder, roles_N: Tensor, side_NS: Tensor) -> Tensor:

@@ -22,16 +22,17 @@ from lora_gen.adapter.adapter import Adapter, LoraPair, require_finite
 from lora_gen.codec.layout import layer_depths
 from lora_gen.codec.roles import ROLES, role_of
 from lora_gen.errors import AdapterValueError
-from lora_gen.retrieval.frames import Frames, HashedFrames
+from lora_gen.retrieval.frames import Frames, HashedFrames, Side
 
 POLAR_KNEE = 0.05
 """Singular values above this share of the largest count as one in the soft-polar sketch."""
+VIEWS = ("linear", "polar", "rows", "columns")
 SKETCH_WEIGHTS = (1.0, 0.5, 0.5, 0.5)
 """Of the linear, polar, row and column sketches, each a unit vector, where they stand together."""
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Another one makes everything stale that was derived from features."""
 ENERGY_RANKS = (1, 2, 4, 8, 16)
-NUM_SHAPE_FEATURES = len(ENERGY_RANKS) + 3
+NUM_SHAPE_FEATURES = len(ENERGY_RANKS) + 4
 NUM_PLACE_FEATURES = 11
 _FOURIER_BANDS = 4
 _MAX_VALUES = 2_000_000
@@ -57,14 +58,15 @@ class AdapterFeatures:
     columns: Tensor
     """Q^T (dW^T dW) Q, likewise."""
     shape: Tensor
-    """How energy is spread over singular values and over modules, (N, NUM_SHAPE_FEATURES)."""
+    """How energy is spread over singular values, how much of it the frames see, and each module's
+    share, (N, NUM_SHAPE_FEATURES)."""
     scale: Tensor
     """log10 of the delta weight's root mean square, (N,): what the other features leave out."""
 
-    def sketches(self) -> Tensor:
-        """The four sketches side by side, weighted by `SKETCH_WEIGHTS`, (N, F)."""
-        views = (self.linear, self.polar, self.rows, self.columns)
-        return torch.cat([w * x for w, x in zip(SKETCH_WEIGHTS, views, strict=True)], 1)
+    def sketches(self, views: Sequence[str] = VIEWS) -> Tensor:
+        """Some of the four sketches side by side, weighted by `SKETCH_WEIGHTS`, (N, F)."""
+        weights = dict(zip(VIEWS, SKETCH_WEIGHTS, strict=True))
+        return torch.cat([weights[view] * getattr(self, view) for view in views], 1)
 
 
 def module_features(adapter: Adapter, frames: Frames | None = None) -> AdapterFeatures:
@@ -83,9 +85,9 @@ def module_features(adapter: Adapter, frames: Frames | None = None) -> AdapterFe
     if not names:
         raise AdapterValueError("The adapter has no modules, so there is nothing to look at.")
     parts: dict[str, dict[str, Tensor]] = {}
-    for chosen in _groups(pairs, frames):
-        left_OP = frames.of(chosen[0], "out", pairs[chosen[0]].out_features)[1]
-        right_IP = frames.of(chosen[0], "in", pairs[chosen[0]].in_features)[1]
+    for chosen in _groups(pairs, frames.sketch):
+        left_OP = _frames(frames, chosen, "out", pairs[chosen[0]].out_features)
+        right_IP = _frames(frames, chosen, "in", pairs[chosen[0]].in_features)
         b_MOR, a_MRI = _stacked([pairs[name] for name in chosen])
         gram_a_MRR, gram_b_MRR = a_MRI @ a_MRI.mT, b_MOR.mT @ b_MOR
         if not bool(torch.isfinite(gram_a_MRR.sum() + gram_b_MRR.sum())):
@@ -107,10 +109,15 @@ def module_features(adapter: Adapter, frames: Frames | None = None) -> AdapterFe
         modules=names,
         roles=torch.tensor([ROLES.index(role_of(name)) for name in names]),
         places=_places(names, sizes),
-        shape=torch.cat([stacked.pop("spread"), share_N[:, None]], 1),
+        shape=torch.cat([stacked.pop("spread"), stacked.pop("seen"), share_N[:, None]], 1),
         scale=rms_N,
         **stacked,
     )
+
+
+def side_features(features: AdapterFeatures) -> Tensor:
+    """Shape of the spectrum and place in the base, (N, `side_dim`) float32."""
+    return torch.cat([features.shape, features.places], 1).float()
 
 
 def unfused(adapter: Adapter) -> Adapter:
@@ -142,20 +149,23 @@ def _fused_parts(last: str, pair: LoraPair) -> list[tuple[str, int]]:
     return []
 
 
-def _groups(pairs: Mapping[str, LoraPair], frames: Frames) -> Iterator[list[str]]:
-    """Modules of one shape and rank seen through the same frames, a bounded number at once."""
-    groups: dict[tuple[int, int, int, str, str], list[str]] = defaultdict(list)
+def _groups(pairs: Mapping[str, LoraPair], sketch: int) -> Iterator[list[str]]:
+    """Modules of one shape and rank, a bounded number at once."""
+    groups: dict[tuple[int, int, int], list[str]] = defaultdict(list)
     for name, pair in pairs.items():
-        size = (pair.rank, pair.out_features, pair.in_features)
-        left, right = (
-            frames.of(name, "out", pair.out_features)[0],
-            frames.of(name, "in", pair.in_features)[0],
-        )
-        groups[*size, left, right].append(name)
-    for (rank, out_features, in_features, _, _), names in groups.items():
-        count = max(1, _MAX_VALUES // (rank * (out_features + in_features)))
+        groups[pair.rank, pair.out_features, pair.in_features].append(name)
+    for (rank, out_features, in_features), names in groups.items():
+        count = max(1, _MAX_VALUES // (max(rank, sketch) * (out_features + in_features)))
         for start in range(0, len(names), count):
             yield names[start : start + count]
+
+
+def _frames(frames: Frames, names: Sequence[str], side: Side, width: int) -> Tensor:
+    """The frame (width, P) that modules share, or one for each, (M, width, P)."""
+    found = dict([frames.of(name, side, width) for name in names])
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return torch.stack([frames.of(name, side, width)[1] for name in names])
 
 
 def _stacked(pairs: Sequence[LoraPair]) -> tuple[Tensor, Tensor]:
@@ -199,6 +209,7 @@ def _views(
         "rows": _unit(_triangle(left_MPR @ gram_a_MRR @ left_MPR.mT)),
         "columns": _unit(_triangle(right_MRP.mT @ gram_b_MRR @ right_MRP)),
         "spread": _spread(squares_MR),
+        "seen": _seen(linear_MPP, squares_MR),
         "energy": squares_MR.sum(1),
     }
 
@@ -227,6 +238,16 @@ def _spread(squares_MR: Tensor) -> Tensor:
     entropy_M = -torch.xlogy(share_MR, share_MR).sum(1)
     participation_M = -share_MR.square().sum(1).clamp_min(1e-12).log()
     return torch.cat([first, torch.stack([entropy_M, participation_M], 1)], 1)
+
+
+def _seen(linear_MPP: Tensor, squares_MR: Tensor) -> Tensor:
+    """log10 of the energy in the frames over all energy, (M, 1); zero for a module of zeros.
+
+    Through the frames of the base that an adapter was trained on, much is seen.
+    """
+    total_M = squares_MR.sum(1)
+    share_M = linear_MPP.square().sum((1, 2)) / torch.where(total_M > 0, total_M, 1.0)
+    return torch.where(total_M > 0, share_M.clamp_min(1e-6), 1.0).log10()[:, None]
 
 
 def _places(names: Sequence[str], sizes_N2: Tensor) -> Tensor:

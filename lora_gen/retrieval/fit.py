@@ -6,7 +6,7 @@ Shapes: T modules of many adapters, F raw features, D directions, S width of a s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,42 +15,43 @@ from torch import Tensor, nn
 from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
 from lora_gen.models.quality import QualityEnsemble, spread
 from lora_gen.retrieval.corpus import Corpus
+from lora_gen.retrieval.facts import FACTS
 
 _ROWS = 2_000
-"""Modules of a role that its directions are fitted to, at most."""
+"""Modules of a slot that its directions are fitted to, at most."""
+_TEXT_ROWS, _TEXT_DIRECTIONS, _SHRINKAGE = 8_000, 400, 0.3
+"""Texts that main directions are fitted to, how many are kept, and how far their scatter within
+tasks is drawn to a sphere."""
 
 
 def fit_projection(
     model: AdapterEncoder, corpus: Corpus, slots_T: Tensor, entries: Sequence[int]
 ) -> None:
-    """Centers of slots and main directions of roles over some entries, into the buffers."""
+    """Centers and main directions of slots over some entries, into the buffers."""
     chosen_T = torch.cat([modules_of(corpus, i) for i in entries])
     side_TS = corpus.side[chosen_T]
     model.side_mean.copy_(side_TS.mean(0))
     model.side_std.copy_(side_TS.std(0).clamp_min(1e-3))
     for slot in torch.unique(slots_T[chosen_T]).tolist():
-        rows_T = chosen_T[slots_T[chosen_T] == slot]
-        if slot >= 0:
-            model.center[slot] = corpus.sketches[rows_T].float().mean(0)
-    for role in range(len(model.config.roles)):
-        rows_T = chosen_T[slots_T[chosen_T] // model.config.depth_bins == role]
-        rows_T = rows_T[:: max(1, len(rows_T) // _ROWS)]
-        if not len(rows_T):
+        if slot < 0:
             continue
-        sample_TF = corpus.sketches[rows_T].float() - model.center[slots_T[rows_T]]
+        rows_T = chosen_T[slots_T[chosen_T] == slot]
+        model.center[slot] = corpus.sketches[rows_T].float().mean(0)
+        sample_TF = corpus.sketches[rows_T[:: max(1, len(rows_T) // _ROWS)]].float()
+        sample_TF = sample_TF - model.center[slot]
         width = min(model.config.token_dim, *sample_TF.shape)
         with torch.random.fork_rng():
-            torch.manual_seed(role)  # the range finder is random; the same in every run
+            torch.manual_seed(slot)  # the range finder is random; the same in every run
             _, values_D, basis_FD = torch.svd_lowrank(sample_TF, q=width, niter=1)
         # One scale for all directions, not whitening: the large ones carry the task.
         size = values_D.square().sum().div(len(sample_TF) * width).sqrt().clamp_min(1e-6)
-        model.basis[role].zero_()
-        model.basis[role, :, :width] = basis_FD / size
+        model.basis[slot].zero_()
+        model.basis[slot, :, :width] = basis_FD / size
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextProjection:
-    """Main directions of descriptions, half whitened."""
+    """Directions along which descriptions of different tasks differ more than those of one."""
 
     center: Tensor
     """(S,)"""
@@ -58,31 +59,48 @@ class TextProjection:
     """(S, E); projected texts have unit length on average."""
 
     @classmethod
-    def fit(cls, corpus: Corpus, entries: Sequence[int], width: int) -> TextProjection:
-        """The directions of all descriptions of some entries, zero-padded to `width`."""
-        wanted = torch.zeros(len(corpus), dtype=torch.bool)
-        wanted[list(entries)] = True
-        texts_TS = corpus.segments[wanted[corpus.owners]].float().flatten(1)
-        center_S = texts_TS.mean(0)
-        rank = min(width, *texts_TS.shape)
+    def fit(cls, pooled_TS: Tensor, owners_T: Tensor, width: int) -> TextProjection:
+        """Linear discriminant analysis of descriptions, half whitened between tasks.
+
+        Wordings of one task teach what is wording and nothing else, so every task counts that has
+        two descriptions, with or without an adapter. Source: Fisher, 1936; shrinkage of the scatter
+        within tasks as in Friedman, 1989.
+
+        Args:
+            pooled_TS: Texts.
+            owners_T: The task of each, numbered from 0.
+            width: E; zero-padded where there are fewer directions.
+        """
+        center_S = pooled_TS.mean(0)
+        rank = min(_TEXT_DIRECTIONS, *pooled_TS.shape)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            _, values_E, basis_SE = torch.svd_lowrank(texts_TS - center_S, q=rank, niter=2)
-        basis_SE = basis_SE / values_E.clamp_min(1e-6).sqrt()
-        size = ((texts_TS - center_S) @ basis_SE).norm(dim=1).mean().clamp_min(1e-6)
-        padded_SE = nn.functional.pad(basis_SE / size, (0, width - rank))
+            sample_TS = pooled_TS[:: max(1, len(pooled_TS) // _TEXT_ROWS)] - center_S
+            main_SD = torch.svd_lowrank(sample_TS, q=rank, niter=1)[2]
+        x_TD = (pooled_TS - center_S) @ main_SD
+        counts_N = torch.bincount(owners_T).clamp_min(1)
+        means_ND = torch.zeros(len(counts_N), rank).index_add_(0, owners_T, x_TD)
+        means_ND = means_ND / counts_N[:, None]
+        within_DD = _scatter(x_TD - means_ND[owners_T])
+        jitter = _SHRINKAGE * within_DD.diagonal().mean() + 1e-6 * _scatter(x_TD).diagonal().mean()
+        root_DD = torch.linalg.cholesky(within_DD + jitter * torch.eye(rank))
+        white_ND = torch.linalg.solve_triangular(root_DD, means_ND.mT, upper=False).mT
+        values_D, vectors_DD = torch.linalg.eigh(_scatter(white_ND - white_ND.mean(0)))
+        kept = min(width, rank)
+        values_E, vectors_DE = values_D.flip(0)[:kept], vectors_DD.flip(1)[:, :kept]
+        basis_DE = torch.linalg.solve_triangular(root_DD.mT, vectors_DE, upper=True)
+        basis_SE = main_SD @ (basis_DE / values_E.clamp_min(1e-6).pow(0.25))
+        size = ((pooled_TS - center_S) @ basis_SE).norm(dim=1).mean().clamp_min(1e-6)
+        padded_SE = nn.functional.pad(basis_SE / size, (0, width - kept))
         return cls(center=center_S, basis=padded_SE)
 
-    def __call__(self, segments_TGC: Tensor) -> Tensor:
+    def __call__(self, pooled_TS: Tensor) -> Tensor:
         """Projected texts, (T, E)."""
-        return (segments_TGC.float().flatten(1) - self.center) @ self.basis
+        return (pooled_TS - self.center) @ self.basis
 
-    def means(self, corpus: Corpus, entries: Sequence[int]) -> Tensor:
-        """Mean projected description of each entry, (B, E)."""
-        sums_BE = torch.zeros(len(corpus), self.basis.shape[1])
-        sums_BE.index_add_(0, corpus.owners, self(corpus.segments))
-        counts_B = torch.bincount(corpus.owners, minlength=len(corpus)).clamp_min(1)
-        return (sums_BE / counts_B[:, None])[list(entries)]
+
+def _scatter(x_TD: Tensor) -> Tensor:
+    return x_TD.mT @ x_TD / len(x_TD)
 
 
 def ridge_solution(design_BF: Tensor, target_BE: Tensor, ridge: float) -> Tensor:
@@ -130,26 +148,76 @@ def modules_of(corpus: Corpus, entry: int) -> Tensor:
     return torch.arange(start, stop)
 
 
-def fit_reach(ensemble: QualityEnsemble, quality_BM: Tensor, truth_B: Tensor, cover: float) -> None:
+def fit_reach(
+    ensemble: QualityEnsemble, kind: int, quality_BM: Tensor, truth_B: Tensor, cover: float
+) -> None:
     """Split-conformal quantile on adapters that no member was trained on.
 
     Source: Lei et al., JASA 2018; residuals are divided by what the ensemble's disagreement
     suggests.
+
+    Args:
+        ensemble: Its `reach` is set.
+        kind: 0 for predictions without a description, 1 for those with one.
+        quality_BM: What the members say.
+        truth_B: What was measured.
+        cover: Share of true values that the intervals should hold.
     """
     score_B = (truth_B - quality_BM.mean(1)).abs() / spread(quality_BM)
     rank = math.ceil((len(score_B) + 1) * cover)
     reach = score_B.sort().values[rank - 1] if rank <= len(score_B) else torch.tensor(math.inf)
-    ensemble.reach.copy_(reach)
+    ensemble.reach[kind] = reach
 
 
-def fit_support(ensemble: QualityEnsemble, train_BS: Tensor, held_BS: Tensor) -> None:
-    """Mahalanobis gate: center and shrunk precision of the training, 99% of the held out."""
-    ensemble.center.copy_(train_BS.mean(0))
-    offset_BS = (train_BS - ensemble.center).double()
+def fit_support(ensemble: QualityEnsemble, train_BS: Tensor, held_BS: Tensor, share: float) -> None:
+    """Mahalanobis gate: center and shrunk precision of the training, a share of the held out."""
+    scaled_BS = (train_BS - ensemble.mean) / ensemble.std
+    ensemble.center.copy_(scaled_BS.mean(0))
+    offset_BS = (scaled_BS - ensemble.center).double()
     covariance_SS = offset_BS.mT @ offset_BS / max(1, len(offset_BS) - 1)
-    diagonal_SS = torch.diag(covariance_SS.diagonal().clamp_min(1e-8))
+    # A quarter of a standard deviation: what never varied in training must not decide alone.
+    diagonal_SS = torch.diag(covariance_SS.diagonal().clamp_min(0.0625))
     ensemble.precision.copy_(torch.linalg.inv(0.9 * covariance_SS + 0.1 * diagonal_SS))
-    ensemble.limit.copy_(ensemble.distance(held_BS).quantile(0.99))
+    ensemble.limit.copy_(ensemble.distance(held_BS).quantile(share))
+
+
+def fit_facts(
+    model: AdapterEncoder, input_BS: Tensor, labels: Mapping[str, Tensor], *, ridge: float = 1e-2
+) -> None:
+    """Multinomial logistic regression of the answers to each question, into the buffer.
+
+    Args:
+        model: Its `answers` are set; its quality heads have their units.
+        input_BS: What quality reads, without descriptions.
+        labels: Question -> answers, -1 where unknown, in the order of `FACTS`.
+        ridge: Penalty of squared weights.
+    """
+    known_BS = ((input_BS - model.quality.mean) / model.quality.std).clamp(-5, 5)
+    start = 0
+    for name, answers in FACTS.items():
+        stop, chosen_B = start + len(answers), labels[name] >= 0
+        if bool(chosen_B.any()):
+            found = _logistic(known_BS[chosen_B], labels[name][chosen_B], len(answers), ridge)
+            model.answers[:, start:stop] = found
+        start = stop
+
+
+def _logistic(x_BS: Tensor, label_B: Tensor, answers: int, ridge: float) -> Tensor:
+    """Weights and, in the last row, offsets, (S + 1, answers)."""
+    with torch.enable_grad():
+        weights = torch.zeros(x_BS.shape[1] + 1, answers, requires_grad=True)
+        optimizer = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            logits = x_BS @ weights[:-1] + weights[-1]
+            loss = nn.functional.cross_entropy(logits, label_B)
+            loss = loss + ridge * weights[:-1].square().sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return weights.detach()
 
 
 def stacked_modules(

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from lora_gen.retrieval.errors import IndexDamagedError
-from lora_gen.retrieval.table import Column, Filters, Matrix
+from lora_gen.retrieval.table import FACTS, Column, ExactSearch, Filters, Matrix
 from lora_gen.retrieval.vectors import Vector, VectorRow
 
+EXACT_ROWS = 150_000
+"""Up to so many rows a column is held in memory (1.5 KB a row) and searched whole: that is exact,
+and faster than reading it from disk for every query."""
 _COLUMNS: tuple[Column, ...] = ("text", "signature", "weights")
 
 
@@ -40,6 +43,7 @@ class LanceTable:
         import lancedb
 
         self.folder, self.name = folder, name
+        self._exact: dict[Column, tuple[int, ExactSearch]] = {}
         with _damage(folder):
             self._database = lancedb.connect(folder)
             self._table: Any = self._database.open_table(name) if self._path.is_dir() else None
@@ -68,9 +72,7 @@ class LanceTable:
         with _damage(self.folder):
             query = self._table.search().where(f"has_{column}").select(["id", column])
             found = query.limit(None).to_arrow()
-            flat = found[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            ids: list[str] = found["id"].to_pylist()
-            return ids, flat.reshape(len(ids), -1)
+            return found["id"].to_pylist(), _matrix(found[column])
 
     def add(self, rows: Sequence[VectorRow]) -> None:
         """Commit rows."""
@@ -102,10 +104,12 @@ class LanceTable:
     def search(
         self, column: Column, vector: Vector, limit: int, filters: Filters
     ) -> list[tuple[str, float]]:
-        """See `VectorTable.search`."""
+        """See `VectorTable.search`; exact up to `EXACT_ROWS`, by LanceDB's scan beyond."""
         if self._table is None or not limit:
             return []
         with _damage(self.folder):
+            if self._table.count_rows() <= EXACT_ROWS:
+                return self._column(column).search(vector, limit, filters)
             query = (
                 self._table.search(vector, vector_column_name=column)
                 .distance_type("dot")
@@ -115,12 +119,32 @@ class LanceTable:
             )
             return [(row["id"], 1.0 - row["_distance"]) for row in query.to_list()]
 
+    def _column(self, column: Column) -> ExactSearch:
+        """One column in memory, read again when the table has another version."""
+        version = int(self._table.version)
+        held = self._exact.get(column)
+        if held is None or held[0] != version:
+            query = self._table.search().where(f"has_{column}").select(["id", column, *FACTS])
+            found = query.limit(None).to_arrow()
+            facts = {name: found[name].to_numpy() for name in FACTS}
+            exact = ExactSearch(found["id"].to_pylist(), _matrix(found[column]), facts)
+            held = version, exact
+            self._exact[column] = held
+        return held[1]
+
 
 def drop_tables(folder: Path, *, keep: str | None = None) -> None:
     """Delete the tables of a folder, but one."""
     for path in folder.glob("*.lance"):
         if path.stem != keep:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _matrix(vectors: Any) -> Matrix:
+    """A column of fixed-size lists as rows, (rows, E)."""
+    flat = vectors.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    found: Matrix = flat.reshape(len(vectors), vectors.type.list_size)
+    return found
 
 
 def _condition(column: Column, filters: Filters) -> str:

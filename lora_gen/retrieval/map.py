@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_gen.errors import MissingDependencyError, ZooError
-from lora_gen.retrieval.features import module_features
 from lora_gen.retrieval.table import Column
-from lora_gen.retrieval.vectors import Vector, signature
+from lora_gen.retrieval.vectors import Vector, signature_of
 
 if TYPE_CHECKING:
     from lora_gen.adapter.adapter import Adapter
@@ -153,10 +152,10 @@ def _entry_point(index: AdapterIndex, entry_id: str, spot: NDArray[np.float32]) 
 def _vector_of(index: AdapterIndex, adapter: Adapter, column: Column) -> Vector:
     if column == "text":
         raise ZooError("A map by text has no place for an adapter alone. Map by `signature`.")
-    features = module_features(adapter)
     if column == "weights":
-        return index.vectorizer.require_encoder().embed(features)
-    return signature(features)
+        index.vectorizer.require_encoder()
+        return index.vectorizer.weights(adapter)
+    return signature_of(adapter)
 
 
 def _columns(points: Sequence[MapPoint]) -> tuple[list[float], list[float]]:

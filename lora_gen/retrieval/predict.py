@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter
+from lora_gen.models.adapter_encoder import AdapterEncoder
 from lora_gen.models.quality import spread
 from lora_gen.retrieval.encoder import WeightEncoder
-from lora_gen.retrieval.features import module_features
+from lora_gen.retrieval.facts import FACTS, SHOWN
+from lora_gen.retrieval.vectors import Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """What the weights suggest about an adapter's training."""
+
+    name: str
+    """The question, one of `lora_gen.retrieval.facts.SHOWN`."""
+    answer: str
+    """The likeliest answer."""
+    probability: float
+    """Of this answer, as the encoder thinks; its report says how often it is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,32 +49,42 @@ class Score:
     limit: float
     """Distance up to which 99% of adapters kept back from training lie."""
 
+    facts: tuple[Fact, ...] = ()
+    """What else the weights suggest; nothing where the adapter is not known."""
+
     def to_dict(self) -> dict[str, Any]:
         """The score as JSON data."""
         return asdict(self)
 
 
 @torch.no_grad()
-def score_adapter(adapter: Adapter, encoder: WeightEncoder) -> Score:
+def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | None = None) -> Score:
     """What the weights alone say of an adapter's quality; the base is not run.
 
     Args:
         adapter: The adapter; it names its base.
         encoder: Trained and calibrated.
+        text: The encoder's vector of what the adapter should do; an adapter that does something
+            else, however well, is no good for that.
 
     Raises:
         AdapterValueError: The adapter has no effect, or values that are not finite.
     """
-    ensemble, modules = encoder.model.quality, encoder.modules(module_features(adapter))
-    found = encoder.model.quality_input(encoder.model.summary(modules), modules)
-    distance, limit = float(ensemble.distance(found)), float(ensemble.limit)
+    ensemble, modules = encoder.model.quality, encoder.modules(encoder.features(adapter))
+    summary_BS = encoder.model.summary(modules)
+    agreement_B = None
+    if text is not None:
+        agreement_B = encoder.model.embed(modules, summary_BS) @ torch.from_numpy(text)
+    alone = encoder.model.quality_input(summary_BS, modules)
+    found = encoder.model.quality_input(summary_BS, modules, agreement_B)
+    distance, limit = float(ensemble.distance(alone)), float(ensemble.limit)
     reason = _unknown(adapter, encoder, distance, limit)
     if reason:
         none = {"accuracy": None, "low": None, "high": None}
         return Score(known=False, reason=reason, distance=distance, limit=limit, **none)
     quality = ensemble(found)
     middle = float(quality.mean())
-    reach = float(ensemble.reach * spread(quality))
+    reach = float(ensemble.reach[0 if text is None else 1] * spread(quality))
     return Score(
         known=True,
         reason="",
@@ -67,7 +93,51 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder) -> Score:
         high=min(1.0, middle + reach),
         distance=distance,
         limit=limit,
+        facts=_facts(encoder.model, alone),
     )
+
+
+@torch.no_grad()
+def rank_candidates(
+    adapters: Sequence[Adapter], encoder: WeightEncoder, text: Vector
+) -> dict[str, list[int]]:
+    """Positions of the adapters, the best first: by `agreement` with a text and by `quality`.
+
+    No example is needed and the base is not run. Quality is what the ensemble expects of an adapter
+    that should do what the text says; there is no gate, since candidates are only compared.
+
+    Args:
+        adapters: Candidates for one request.
+        encoder: Trained and calibrated.
+        text: The encoder's vector of the request.
+    """
+    model, agreement, quality = encoder.model, [], []
+    for adapter in adapters:
+        modules = encoder.modules(encoder.features(adapter))
+        summary_BS = model.summary(modules)
+        agreement_B = model.embed(modules, summary_BS) @ torch.from_numpy(text)
+        found_BM = model.quality(model.quality_input(summary_BS, modules, agreement_B))
+        agreement.append(float(agreement_B))
+        quality.append(float(found_BM.mean()))
+    return {
+        "agreement": sorted(range(len(adapters)), key=lambda i: -agreement[i]),
+        "quality": sorted(range(len(adapters)), key=lambda i: -quality[i]),
+    }
+
+
+def _facts(model: AdapterEncoder, alone: Tensor) -> tuple[Fact, ...]:
+    """Answers to the questions of `SHOWN` for one adapter."""
+    logits, answers = model.answer(alone)[0], []
+    if not len(logits):
+        return ()
+    for (name, options), own in zip(
+        FACTS.items(), logits.split([len(options) for options in FACTS.values()]), strict=True
+    ):
+        share = own.softmax(0)
+        best = int(share.argmax())
+        if name in SHOWN:
+            answers.append(Fact(name=name, answer=options[best], probability=float(share[best])))
+    return tuple(answers)
 
 
 def _unknown(adapter: Adapter, encoder: WeightEncoder, distance: float, limit: float) -> str:
@@ -75,7 +145,7 @@ def _unknown(adapter: Adapter, encoder: WeightEncoder, distance: float, limit: f
     if adapter.base not in encoder.trained_bases:
         bases = ", ".join(encoder.trained_bases) or "none"
         return f"its base is {adapter.base}, and the encoder learned from adapters of {bases}"
-    if not limit or not bool(torch.isfinite(encoder.model.quality.reach)):
+    if not limit or not bool(torch.isfinite(encoder.model.quality.reach).all()):
         return "the encoder was not calibrated"
     if distance > limit:
         return "its weights are unlike those of every adapter that the encoder learned from"

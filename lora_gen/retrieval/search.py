@@ -18,7 +18,6 @@ from lora_gen.closing import Closing
 from lora_gen.errors import AdapterMismatchError, LockedError, ZooError
 from lora_gen.files import atomic_write_json
 from lora_gen.retrieval.errors import IndexDamagedError
-from lora_gen.retrieval.features import module_features
 from lora_gen.retrieval.index import LanceTable, drop_tables, has_lancedb
 from lora_gen.retrieval.orders import close_pairs, fused
 from lora_gen.retrieval.table import Column, Filters, Matrix, MemoryTable
@@ -162,7 +161,7 @@ class AdapterIndex(Closing):
             MissingDependencyError: There is no trained encoder.
         """
         self.vectorizer.require_encoder()
-        vector = self.vectorizer.weights(module_features(adapter))
+        vector = self.vectorizer.weights(adapter)
         found = dict(self._nearest("weights", vector, top, filters))
         return self._hits(found, {"weights": found}, top)
 

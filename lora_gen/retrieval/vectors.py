@@ -124,15 +124,18 @@ class Vectorizer:
     def _of_weights(self, adapter: Adapter) -> tuple[Vector, Vector]:
         """Signature and encoder vector; zeros for an adapter without any effect."""
         try:
-            features = module_features(adapter)
+            return signature_of(adapter), self.weights(adapter)
         except AdapterValueError:
             width = self.encoder.width if self.encoder else 0
             return np.zeros(SIGNATURE_WIDTH, np.float32), np.zeros(width, np.float32)
-        return signature(features), self.weights(features)
 
-    def weights(self, features: AdapterFeatures) -> Vector:
-        """The adapter encoder's vector; empty without an encoder."""
-        return self.encoder.embed(features) if self.encoder else np.zeros(0, np.float32)
+    def weights(self, adapter: Adapter) -> Vector:
+        """The adapter encoder's vector; empty without an encoder, zeros for a base it never saw."""
+        if self.encoder is None:
+            return np.zeros(0, np.float32)
+        if adapter.base not in self.encoder.trained_bases:
+            return np.zeros(self.encoder.width, np.float32)
+        return self.encoder.embed(self.encoder.features(adapter))
 
     def _descriptions(self, wordings: Sequence[Sequence[str]]) -> Tensor:
         """Mean of each entry's wordings as unit vectors, (B, C); zeros where there are none."""

@@ -6,6 +6,7 @@ from retrieval_factories import TEXTS, searchable_zoo, text_vectors
 from zoo_factories import zoo_adapter
 
 from lora_gen.adapter.io import save_adapter
+from lora_gen.retrieval import encoder as encoder_module
 from lora_gen.retrieval.vectors import Vectorizer
 
 
@@ -32,7 +33,8 @@ def test_search_prints_a_table(zoo):
     assert ids[0][:6] in result.stdout
 
 
-def test_search_by_weights_says_what_it_needs(zoo):
+def test_search_by_weights_says_what_it_needs(zoo, monkeypatch):
+    monkeypatch.setattr(encoder_module, "default_encoder", lambda: None)
     result = lora_gen("search", TEXTS[0], "--zoo", zoo[0], "--by", "weights")
     assert result.exit_code == 2
     assert "Search by weights needs a trained adapter encoder" in result.stderr

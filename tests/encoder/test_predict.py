@@ -8,10 +8,10 @@ from cli_factories import lora_gen
 from encoder_factories import FEATURE_DIM, tiny_encoder, tiny_spec
 
 from lora_gen.adapter.io import save_adapter
-from lora_gen.models.quality import QualityEnsemble
+from lora_gen.models.quality import QualityEnsemble, spread
 from lora_gen.retrieval import predict
 from lora_gen.retrieval.encoder import WeightEncoder
-from lora_gen.retrieval.features import module_features
+from lora_gen.retrieval.facts import SHOWN
 from lora_gen.retrieval.fit import fit_reach, fit_support
 from lora_gen.retrieval.frames import HashedFrames
 
@@ -21,18 +21,18 @@ def adapter(seed: int = 0, **options):
 
 
 @pytest.fixture
-def encoder(monkeypatch):
+def encoder():
     """An untrained encoder calibrated on random adapters, seen through small frames."""
-    small = HashedFrames(4)
-    assert module_features(adapter(), small).sketches().shape[1] == FEATURE_DIM
-    monkeypatch.setattr(predict, "module_features", lambda found: module_features(found, small))
     model = tiny_encoder(trained_bases=("tiny",))
-    found = WeightEncoder(model)
-    sets = [found.modules(module_features(adapter(seed), small)) for seed in range(20)]
+    found = WeightEncoder(model, HashedFrames(4))
+    assert found.features(adapter()).sketches().shape[1] == FEATURE_DIM
+    sets = [found.modules(found.features(adapter(seed))) for seed in range(20)]
     inputs = torch.cat([model.quality_input(model.summary(m), m) for m in sets])
+    model.quality.standardize(inputs)
     quality = model.quality(inputs)
-    fit_reach(model.quality, quality, quality.mean(1) + 0.05, 0.9)
-    fit_support(model.quality, inputs, inputs)
+    for kind in (0, 1):
+        fit_reach(model.quality, kind, quality, quality.mean(1) + 0.05, 0.9)
+    fit_support(model.quality, inputs, inputs, 1.0)
     return found
 
 
@@ -57,10 +57,20 @@ def test_adapter_far_from_the_training_is_unknown(encoder) -> None:
     assert "unlike those of every adapter" in score.reason
 
 
+def test_description_of_something_else_changes_the_prediction(encoder) -> None:
+    torch.nn.init.normal_(encoder.model.quality.members[0][1].weight)
+    vector = encoder.embed(encoder.features(adapter(3)))
+    right, wrong = (
+        predict.score_adapter(adapter(3), encoder, text=text) for text in (vector, -vector)
+    )
+    assert right.accuracy != pytest.approx(wrong.accuracy, abs=1e-6)
+    assert right.facts == wrong.facts
+
+
 def test_encoder_that_was_not_calibrated_says_so() -> None:
     ensemble = QualityEnsemble(6, 4)
     assert float(ensemble.limit) == 0
-    assert not bool(torch.isfinite(ensemble.reach))
+    assert not bool(torch.isfinite(ensemble.reach).any())
 
 
 def test_conformal_reach_covers_what_it_promises() -> None:
@@ -68,16 +78,17 @@ def test_conformal_reach_covers_what_it_promises() -> None:
     ensemble = QualityEnsemble(6, 4)
     quality = torch.rand(4000, 5)
     truth = quality.mean(1) + 0.3 * torch.randn(4000) * quality.std(1)
-    fit_reach(ensemble, quality[:2000], truth[:2000], 0.9)
+    fit_reach(ensemble, 1, quality[:2000], truth[:2000], 0.9)
     error = (truth - quality.mean(1)).abs()[2000:]
-    inside = error <= ensemble.reach * (quality[2000:].std(1) + 0.02)
+    inside = error <= ensemble.reach[1] * spread(quality[2000:])
+    assert torch.isinf(ensemble.reach[0])
     assert float(inside.float().mean()) == pytest.approx(0.9, abs=0.03)
 
 
 def test_reach_is_infinite_where_too_few_were_kept_back() -> None:
     ensemble = QualityEnsemble(6, 4)
-    fit_reach(ensemble, torch.rand(3, 5), torch.rand(3), 0.9)
-    assert torch.isinf(ensemble.reach)
+    fit_reach(ensemble, 0, torch.rand(3, 5), torch.rand(3), 0.9)
+    assert torch.isinf(ensemble.reach[0])
 
 
 def test_score_prints_what_it_knows_as_json(encoder, monkeypatch, tmp_path) -> None:
@@ -85,6 +96,8 @@ def test_score_prints_what_it_knows_as_json(encoder, monkeypatch, tmp_path) -> N
     mine = save_adapter(adapter(2), tmp_path / "mine", exact=True)
     result = lora_gen("score", mine, "--encoder", tmp_path, "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["known"] is True
+    found = json.loads(result.stdout)
+    assert found["known"] is True
+    assert {fact["name"] for fact in found["facts"]} == set(SHOWN)
     table = lora_gen("score", mine, "--encoder", tmp_path).stdout
     assert "90% interval" in table

@@ -1,0 +1,1 @@
+"""What others read adapters with, re-implemented small, to be beaten on the same data."""

@@ -1,0 +1,54 @@
+"""Put a trained encoder and its report under `lora_gen/assets/tiny_lm/encoder`.
+
+python -m recipes.tiny_lm.ship_encoder --encoder build/tiny_lm/encoder/final
+    --report build/tiny_lm/encoder_report --assets lora_gen/assets/tiny_lm
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from lora_gen.files import publish_folder
+from lora_gen.models.adapter_encoder import AdapterEncoder
+from lora_gen.retrieval.base_frames import FRAMES_NAME
+
+MAX_BYTES = 8 * 2**20
+
+
+def ship_encoder(encoder: Path, report: Path | None, target: Path) -> int:
+    """Write the encoder in float16, half the bytes; returns the size of the folder.
+
+    Raises:
+        ValueError: It is larger than what may be shipped.
+    """
+    model = AdapterEncoder.from_pretrained(encoder, use_safetensors=True).to(torch.float16)
+    with publish_folder(target, overwrite=True) as folder:
+        model.save_pretrained(folder)
+        if (encoder / FRAMES_NAME).is_file():
+            shutil.copy(encoder / FRAMES_NAME, folder / FRAMES_NAME)
+        for path in sorted(report.glob("report.*")) if report else ():
+            shutil.copy(path, folder / path.name)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        if size > MAX_BYTES:
+            raise ValueError(f"`{encoder}` takes {size:,} bytes, but at most {MAX_BYTES:,} ship.")
+    return size
+
+
+def main() -> None:
+    """Ship."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--encoder", type=Path, required=True)
+    parser.add_argument("--report", type=Path)
+    parser.add_argument("--assets", type=Path, required=True)
+    args = parser.parse_args()
+    print(f"{ship_encoder(args.encoder, args.report, args.assets / 'encoder') / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

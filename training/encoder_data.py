@@ -1,0 +1,124 @@
+"""What the encoder of weights learns from: adapters by part, and texts by task."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lora_gen.errors import ConfigError
+from lora_gen.retrieval.base_frames import BaseFrames
+from lora_gen.retrieval.corpus import Corpus, corpus_of, parts_of
+from lora_gen.retrieval.texts import TextBank, text_bank
+from lora_gen.zoo.entry import ZooEntry
+from lora_gen.zoo.store import Zoo
+from training.base_frames import fit_base_frames
+from training.encoder_config import EncoderTaskConfig
+
+_PROBE_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderData:
+    """Adapters and texts of an encoder task."""
+
+    corpus: Corpus
+    texts: TextBank
+    frames: BaseFrames | None
+    """What modules are seen through; hashed frames without."""
+    parts: tuple[str, ...]
+    """Part of each entry: what is fitted (`train`), calibrates, or is left alone (`test`)."""
+    held_out: frozenset[str]
+    """Tasks that only validate."""
+
+
+def load_encoder_data(config: EncoderTaskConfig, seed: int) -> EncoderData:
+    """Read the zoos, with everything that can be cached computed once.
+
+    Raises:
+        ConfigError: There is no zoo, or the practice file is damaged.
+        ZooError: A zoo cannot be read.
+    """
+    if not config.zoos:
+        raise ConfigError("`task.zoos` is empty, but must name at least one zoo's folder.")
+    cache = Path(config.cache)
+    entries: list[ZooEntry] = []
+    corpora, frames = [], None
+    for folder in config.zoos:
+        with Zoo.open(folder, read_only=True) as zoo:
+            found = zoo.entries()
+            if config.base and config.corpus.probes and frames is None:
+                frames = _frames(config, found, cache)
+            corpora.append(corpus_of(zoo, config.corpus, cache, frames=frames))
+            entries += found
+    corpus = Corpus.join(corpora)
+    texts = text_bank(_texts(config, entries), cache, encoder=config.corpus.text_encoder)
+    return EncoderData(
+        corpus=corpus,
+        texts=texts,
+        frames=frames,
+        parts=parts_of(corpus, share=config.calibration_share, seed=seed),
+        held_out=_held_out_tasks(config),
+    )
+
+
+def recipe_labels(corpus: Corpus) -> tuple[Tensor, Tensor]:
+    """(class of rank, class of module set) of each entry, what vectors should not tell."""
+    ranks = torch.tensor([json.loads(fact)["rank"] for fact in corpus.facts])
+    counts = corpus.offsets.diff()
+    return (
+        ranks.float().log2().round().long().clamp(0, 5),
+        torch.unique(counts, return_inverse=True)[1],
+    )
+
+
+def _frames(config: EncoderTaskConfig, entries: Sequence[ZooEntry], cache: Path) -> BaseFrames:
+    """Frames of the base, fitted once to one example of each of some seen tasks."""
+    chosen = [e for e in entries if e.split in config.splits and e.examples]
+    chosen = sorted(chosen, key=lambda entry: entry.id)
+    random.Random(_PROBE_SEED).shuffle(chosen)
+    pairs = [entry.examples[0] for entry in chosen[: config.corpus.probes]]
+    key = json.dumps([config.base, pairs, config.corpus.sketch])
+    path = cache / f"frames-{blake2b(key.encode(), digest_size=8).hexdigest()}.safetensors"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        fit_base_frames(config.base, pairs, sketch=config.corpus.sketch).save(path)
+    return BaseFrames.load(path)
+
+
+def _texts(config: EncoderTaskConfig, entries: Sequence[ZooEntry]) -> dict[str, tuple[str, ...]]:
+    """Task -> descriptions: those of the file of texts, then those of seen entries."""
+    texts: dict[str, tuple[str, ...]] = {}
+    if config.texts:
+        try:
+            for line in Path(config.texts).read_text(encoding="utf-8").splitlines():
+                known = json.loads(line)
+                if known["split"] in ("practice", *config.splits):
+                    texts[known["task"]] = tuple(known["descriptions"][: config.corpus.wordings])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"`{config.texts}` is not a file of tasks with descriptions ({error}). Make it "
+                "again, or leave `task.texts` empty."
+            ) from error
+    for entry in entries:
+        if entry.descriptions and entry.split in config.splits:
+            texts.setdefault(entry.task, entry.descriptions[: config.corpus.wordings])
+    return texts
+
+
+def _held_out_tasks(config: EncoderTaskConfig) -> frozenset[str]:
+    if not config.validation_tasks:
+        return frozenset()
+    try:
+        return frozenset(json.loads(Path(config.validation_tasks).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"`{config.validation_tasks}` is not a JSON list of tasks ({error}). Write one, or "
+            "leave `task.validation_tasks` empty."
+        ) from error

@@ -1,0 +1,123 @@
+"""The quality heads: fitted to a finished trunk, calibrated on recipes that they never saw.
+
+Shapes: B adapters, S width of what the heads read, M members.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lora_gen.models.quality import QualityEnsemble
+from lora_gen.retrieval.facts import fact_labels
+from lora_gen.retrieval.fit import fit_facts, fit_reach, fit_support
+from training.order import derive_seed
+
+if TYPE_CHECKING:
+    from training.encoder_task import EncoderTask
+
+_BATCH, _FOLDS = 256, 5
+_LR = 2e-3
+_BENIGN_SHARE = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityRows:
+    """What the heads read of measured adapters."""
+
+    entries: tuple[int, ...]
+    told: Tensor
+    """With the description of the task, (B, S)."""
+    alone: Tensor
+    """Without, (B, S)."""
+    truth: Tensor
+    """Measured accuracy, (B,)."""
+
+    def of(self, chosen: list[int]) -> QualityRows:
+        """Some of the rows."""
+        return QualityRows(
+            entries=tuple(self.entries[n] for n in chosen),
+            told=self.told[chosen],
+            alone=self.alone[chosen],
+            truth=self.truth[chosen],
+        )
+
+
+@torch.no_grad()
+def quality_rows(task: EncoderTask) -> QualityRows:
+    """Rows of training and calibration, each read by a trunk that did not learn its task.
+
+    A read-out is surer of tasks that it was fitted to. Heads that learned from such rows would
+    think little of every new task, so the read-out is fitted again without the tasks of each fold.
+    """
+    wanted = [
+        i
+        for i in task.corpus.of(task.config.splits)
+        if task.data.parts[i] != "test"
+        and task.corpus.tasks[i] not in task.data.held_out
+        and not bool(task.corpus.accuracy[i].isnan())
+    ]
+    fold = [derive_seed(task.context.seed, "fold", task.corpus.tasks[i]) % _FOLDS for i in wanted]
+    kept = task.encoder.readout.detach().clone()
+    parts, order = [], []
+    for number in sorted(set(fold)):
+        chosen = [n for n, own in enumerate(fold) if own == number]
+        entries = [wanted[n] for n in chosen]
+        task.fit_readout({task.corpus.tasks[i] for i in entries})
+        vectors_BE, alone_BS = task.reader.embed(entries)
+        agreement_B = task.reader.agreement(task.data.texts, entries, vectors_BE)
+        parts.append((task.reader.embed(entries, agreement_B)[1], alone_BS))
+        order += entries
+    task.encoder.readout.copy_(kept)
+    told_BS, alone_BS = (torch.cat(found) for found in zip(*parts, strict=True))
+    truth_B = task.corpus.accuracy[order].to(alone_BS.device)
+    return QualityRows(entries=tuple(order), told=told_BS, alone=alone_BS, truth=truth_B)
+
+
+def fit_quality(task: EncoderTask, *, steps: int) -> None:
+    """Train every member, then find the intervals' reach, the support and the facts."""
+    if bool(task.corpus.accuracy.isnan().all()):
+        return
+    rows, ensemble = quality_rows(task), task.encoder.quality
+    parts = [task.data.parts[i] for i in rows.entries]
+    train = rows.of([n for n, part in enumerate(parts) if part == "train"])
+    held = rows.of([n for n, part in enumerate(parts) if part == "calibration"])
+    inputs_BS = torch.cat([train.told, train.alone])
+    ensemble.standardize(inputs_BS)
+    _train(ensemble, inputs_BS, train.truth.repeat(2), steps=steps, seed=task.context.seed)
+    with torch.no_grad():
+        if len(held.truth):
+            for kind, held_BS in enumerate((held.alone, held.told)):
+                fit_reach(ensemble, kind, ensemble(held_BS), held.truth, task.config.coverage)
+            fit_support(ensemble, train.alone, held.alone, _BENIGN_SHARE)
+        fit_facts(task.encoder, train.alone, fact_labels(task.corpus, train.entries))
+
+
+def _train(
+    ensemble: QualityEnsemble, inputs_BS: Tensor, truth_B: Tensor, *, steps: int, seed: int
+) -> None:
+    """Squared error of each member on a resample of its own."""
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(seed)
+        members = len(ensemble.members)
+        parameters = [p.requires_grad_() for p in ensemble.members.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=_LR, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+        resample_MB = torch.randint(len(truth_B), (members, len(truth_B)), device=truth_B.device)
+        ensemble.train(True)
+        for _ in range(steps):
+            drawn = torch.randint(len(truth_B), (min(_BATCH, len(truth_B)),))
+            losses = [
+                nn.functional.mse_loss(
+                    ensemble.member(m, inputs_BS[own[drawn]]), truth_B[own[drawn]]
+                )
+                for m, own in enumerate(resample_MB)
+            ]
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        ensemble.train(False)
