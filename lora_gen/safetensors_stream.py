@@ -81,6 +81,10 @@ class TensorFile:
         os.preadv(self._file, [buffer], self._data + self._begins[name])
         return torch.frombuffer(buffer, dtype=dtype).view(shape)
 
+    def sync(self) -> None:
+        """Make what was written durable."""
+        os.fsync(self._file)
+
     def __enter__(self) -> TensorFile:
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from lora_gen.errors import ConfigError, ZooError
 from lora_gen.files import atomic_write_text
 from lora_gen.zoo.store import Zoo
 from training.bad_items import set_aside
+from training.token_shards import TokenShards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class TextStateCache:
 
 
 class ZooTokens:
-    """Tokens of the zoo's adapters by task, in one memory-mapped file.
+    """Tokens of the zoo's adapters by task, in memory-mapped shards.
 
     Memory stays flat as the zoo grows.
     """
@@ -131,29 +131,22 @@ class ZooTokens:
         self.rows = {task: row for row, task in enumerate(t for t in tasks if t in by_task)}
         self.ids = tuple(by_task[task] for task in self.rows)
         """Ids of the entries behind the rows."""
-        shape = (len(self.rows), codec.layout.num_tokens, codec.layout.width + 1)
         ids = "".join(self.ids)
         self.fingerprint = blake2b(f"{ids}{codec.scaling}".encode(), digest_size=8).hexdigest()
-        cache.mkdir(parents=True, exist_ok=True)
-        path = cache / f"tokens-{self.fingerprint}.f16"
-        done = path.is_file() and path.stat().st_size == 2 * shape[0] * shape[1] * shape[2]
-        size = shape[0] * shape[1] * shape[2]
-        target = path if done else path.with_suffix(f".{os.getpid()}.part")
-        self.tokens = torch.from_file(
-            str(target), shared=True, size=size, dtype=torch.float16
-        ).view(shape)
-        if not done:
-            for task, row in self.rows.items():
-                try:
-                    adapter = zoo.load(by_task[task])
-                except ZooError as error:
-                    target.unlink()
-                    raise set_aside(zoo.folder, by_task[task], error) from error
-                self.tokens[row] = codec.encode(adapter).half()
-            target.rename(path)
+        kind = blake2b(f"{codec.layout}{codec.scaling}".encode(), digest_size=8).hexdigest()
+
+        def encode(entry_id: str) -> Tensor:
+            try:
+                adapter = zoo.load(entry_id)
+            except ZooError as error:
+                raise set_aside(zoo.folder, entry_id, error) from error
+            return codec.encode(adapter)
+
+        shape = (codec.layout.num_tokens, codec.layout.width + 1)
+        self.shards = TokenShards(cache / f"tokens-{kind}", self.ids, shape, encode)
 
     def batch(self, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(float32 tokens (M, N, D) of tasks that have an adapter, their positions (M,))."""
         where = [i for i, task in enumerate(tasks) if task in self.rows]
-        rows = torch.tensor([self.rows[tasks[i]] for i in where], dtype=torch.int64)
-        return self.tokens[rows].float(), torch.tensor(where, dtype=torch.int64)
+        rows = [self.rows[tasks[i]] for i in where]
+        return self.shards.rows(rows), torch.tensor(where, dtype=torch.int64)
