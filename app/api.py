@@ -45,6 +45,9 @@ class Endpoints:
     ) -> Iterator[tuple[dict[str, Any], str | None]]:
         """Generate LoRA adapters from a description of a task.
 
+        A request that is sent again with the same `Idempotency-Key` header, in the same session,
+        gets the adapters that the first one made.
+
         Args:
             description: What the base should do, in a sentence.
             base: Base model, such as tiny_lm.
@@ -69,9 +72,10 @@ class Endpoints:
             seed=seed,  # type: ignore[arg-type]
         )
         session = self._parts.session(request)
+        key = request.headers.get("idempotency-key", "")
         with session.work() as cancelled:
             try:
-                for update in self._parts.service.generate(session, asked, cancelled):
+                for update in self._parts.service.generate(session, asked, cancelled, key=key):
                     if isinstance(update, Shape):
                         yield {"step": update.step, "steps": update.steps}, None
                     else:

@@ -75,12 +75,14 @@ def start(config: AppConfig, *, warm: bool = True) -> Running:
     work = make_work_folder()
     from app.tabs.common import Parts
     from app.ui import build
+    from app.upload_gate import gate
 
     service = AppService(config)
     sessions = Sessions(work / "sessions")
     page = build(Parts(service=service, sessions=sessions))
     page.queue(max_size=config.max_queue, default_concurrency_limit=1, api_open=False)
-    _, url, _ = page.launch(**_options(config, page))
+    options = gate(_options(config, page), work, sessions.close_oldest, embed=config.embed)
+    _, url, _ = page.launch(**options)
     running = Running(url=url, page=page, work=work, service=service, sessions=sessions)
     try:
         require_safe(running, config)

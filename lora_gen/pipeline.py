@@ -21,6 +21,7 @@ from lora_gen.codec.layout import TokenLayout
 from lora_gen.conditioning.condition import Condition
 from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from lora_gen.errors import GeneratorError
+from lora_gen.memory import memory_for
 from lora_gen.models.recurrent_denoiser import Prototype, RecurrentDenoiser
 from lora_gen.pipeline_checks import (
     require_flow_scheduler,
@@ -137,6 +138,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         return self._request.text
 
+    @memory_for("generate")
     @torch.no_grad()
     @_one_thread()
     def __call__(

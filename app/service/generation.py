@@ -48,7 +48,7 @@ class GenerateRequest:
         asked_otherwise = bool(self.prompts or self.examples)
         text = limits.description(self.description, required=not asked_otherwise)
         keep(self, "description", text)
-        inputs = limits.inputs(list(self.prompts), name="prompts", most=limits.MAX_ROWS)
+        inputs = limits.inputs(self.prompts, name="prompts", most=limits.MAX_ROWS)
         keep(self, "prompts", tuple(inputs))
         keep(self, "examples", tuple(limits.pairs(self.examples)))
         keep(self, "targets", limits.one_of("targets", self.targets, limits.TARGETS))

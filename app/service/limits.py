@@ -69,7 +69,7 @@ def description(value: Any, *, required: bool) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         if required:
             raise ConditionError(
-                "The description is empty. Say in a sentence what the base should do."
+                "The description is empty. Say in `description` what the base should do."
             )
         return None
     return check_text(value, subject="description").strip()
@@ -101,7 +101,9 @@ def pairs(value: Any, *, name: str = "examples") -> list[tuple[str, str]]:
     Raises:
         ConditionError: A row is no pair, or there are too many.
     """
-    rows = [list(row) for row in value or []]
+    rows = [] if value is None else value
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, list | tuple) for row in rows):
+        raise ConditionError(f"`{name}` must be rows of two cells. Write an input and its output.")
     found = []
     for number, row in enumerate(rows, start=1):
         cells = [_line(name, "" if cell is None else cell) for cell in row]

@@ -16,6 +16,7 @@ from app.service.generation import GenerateRequest, Sampled, Shape, sample
 from app.service.inspection import Inspection, examine
 from app.service.models import Models
 from app.service.reports import Report, read_report
+from app.service.retries import Retries
 from app.service.search import Hit, Index, TextIndex
 from app.service.sessions import CancelledError, OwnAdapter, Session
 from app.service.uploads import receive_adapter
@@ -61,6 +62,10 @@ class AppService:
         self.models = Models(config.generator, config.bases)
         self._lock = threading.Lock()
         self._index: Index | None = None
+        self._retries: Retries[Shape | list[Candidate]] = Retries(
+            is_result=lambda update: isinstance(update, list),
+            is_alive=lambda made: isinstance(made, list) and all(one.zip.exists() for one in made),
+        )
 
     @cached_property
     def zoo(self) -> ZooView:
@@ -84,7 +89,12 @@ class AppService:
         self.search("warm up", count=1)
 
     def generate(
-        self, session: Session, request: GenerateRequest, cancelled: threading.Event
+        self,
+        session: Session,
+        request: GenerateRequest,
+        cancelled: threading.Event,
+        *,
+        key: str = "",
     ) -> Iterator[Shape | list[Candidate]]:
         """The shape after each sampler step, at last the candidates, kept in the session.
 
@@ -92,11 +102,20 @@ class AppService:
             session: Whose request it is.
             request: What was asked for.
             cancelled: Ends it within one step once it is set.
+            key: The client's own name for the request; asked for again under it, the session
+                gets the candidates that it already has.
 
         Raises:
             LoraGenError: The request cannot be served; the sentence says why.
             CancelledError: It was cancelled meanwhile; nothing of it is kept.
         """
+        yield from self._retries.run(
+            session, key, request, lambda: self._generated(session, request, cancelled)
+        )
+
+    def _generated(
+        self, session: Session, request: GenerateRequest, cancelled: threading.Event
+    ) -> Iterator[Shape | list[Candidate]]:
         for update in sample(self.models, request, cancelled):
             if isinstance(update, Sampled):
                 yield self._keep(session, request, update, cancelled)
@@ -112,7 +131,7 @@ class AppService:
         with session.work():
             new, folder = session.new_folder()
             path, adapter = receive_adapter(files, folder)
-            title = f"upload {len(session.adapters()) + 1}"
+            title = f"upload {len(session.adapters()) + 1}, unverified"
             own = OwnAdapter(id=new, title=title, adapter=adapter, folder=path, source="uploaded")
             session.keep(own)
         return own
@@ -221,7 +240,7 @@ class AppService:
         )
         with Zoo.open(self.config.quarantine, create=True) as zoo:
             entry_id = zoo.add(own.adapter, info).id
-            zoo.guard.quarantine(entry_id, "uploaded through the app, not yet checked by a person")
+            zoo.guard.quarantine(entry_id, "unverified: uploaded, not yet checked by a person")
         return entry_id
 
     def code(self, own: OwnAdapter, example: str) -> str:

@@ -187,6 +187,13 @@ class Sessions:
         if session is not None:
             session.close()
 
+    def close_oldest(self) -> bool:
+        """Forget the visitor who has been idle longest; False when there is none."""
+        with self._lock:
+            key = next(iter(self._sessions), None)
+        self.close(key)
+        return key is not None
+
     def __len__(self) -> int:
         return len(self._sessions)
 

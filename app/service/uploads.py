@@ -9,10 +9,16 @@ from pathlib import Path
 
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.archive import read_archive
-from lora_gen.adapter.io import load_adapter
+from lora_gen.adapter.io import PICKLE_SUFFIXES, load_adapter
 from lora_gen.adapter.peft_config import CONFIG_NAME, WEIGHTS_NAME
 from lora_gen.cli.rows import read_examples, read_prompts
-from lora_gen.errors import AdapterFormatError, AdapterLimitError, ConditionError, LoraGenError
+from lora_gen.errors import (
+    AdapterFormatError,
+    AdapterLimitError,
+    ConditionError,
+    LoraGenError,
+    UnsafeFileError,
+)
 from lora_gen.limits import DEFAULT_LIMITS
 
 MAX_UPLOAD_BYTES = 512_000_000
@@ -86,6 +92,11 @@ def _copy(files: list[Path], into: Path) -> Path:
     into.mkdir(mode=0o700)
     if len(files) == 1 and files[0].suffix == ".safetensors" and files[0].name != WEIGHTS_NAME:
         return Path(shutil.copyfile(files[0], into / "upload.safetensors"))
+    pickle = next((file.name for file in files if file.suffix in PICKLE_SUFFIXES), None)
+    if pickle is not None:
+        raise UnsafeFileError(
+            f"`{pickle[:80]}` may be a pickle, which is never opened. Convert it to safetensors."
+        )
     odd = [file.name for file in files if file.name not in _NAMES]
     if odd or len({file.name for file in files}) != len(files):
         raise AdapterFormatError(

@@ -183,11 +183,16 @@ def duplicates(
 ) -> None:
     """List pairs of entries with nearly the same delta weights, whatever gauge they are in.
 
+    Below them, entries that lie near so many others that every search would find them.
+
     Example: lora-gen zoo duplicates my-zoo --threshold 0.95
     """
+    from lora_gen.retrieval.flooding import alarms
+
     quiet_libraries()
     with open_index(zoo, folder=index) as opened:
         pairs = opened.duplicates(threshold=threshold)
+        found = alarms(opened)
         tasks = {i: opened.zoo.get(i).task for left, right, _ in pairs for i in (left, right)}
     if json_output:
         print_json([{"ids": [left, right], "cosine": cosine} for left, right, cosine in pairs])
@@ -198,6 +203,8 @@ def duplicates(
     ]
     header = ("cosine", "id", "task", "other id", "other task")
     print_table(rows, header=header, title=f"{len(pairs)} pairs in {zoo}")
+    for sentence in found:
+        console().print(f"hub: {printable(sentence)}")
 
 
 @zoo_app.command("remove")
