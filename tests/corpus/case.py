@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ADAPTER = ("load", "inspect", "doctor", "convert", "apply", "zoo_add", "archive_of")
-ARCHIVE = ("archive",)
+ADAPTER = ("load", "inspect", "doctor", "convert", "apply", "zoo_add", "archive_of", "upload")
+ARCHIVE = ("archive", "upload")
 REQUEST = ("request",)
+APP_REQUEST = ("app_request",)
 BASE_NAME = ("base_name",)
-STORE = ("zoo_read",)
+STORE = ("zoo_read", "index")
+INDEX = ("index",)
+RUN = ("resume",)
+ACT = ("act",)
+"""What no single file or value is: a situation that the case itself brings about."""
+
 OK = "OK"
 
 Build = Callable[[Path], Any]

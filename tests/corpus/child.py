@@ -12,9 +12,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the factories of the tests
+
+import tests.corpus.acts_of_disk
+import tests.corpus.acts_of_flooding
+import tests.corpus.acts_of_training
+import tests.corpus.acts_of_words
 import tests.corpus.archives
+import tests.corpus.cards
 import tests.corpus.configs
 import tests.corpus.prompts
+import tests.corpus.runs
 import tests.corpus.stores
 import tests.corpus.weights  # noqa: F401
 from tests.corpus.case import CASES

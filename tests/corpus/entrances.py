@@ -6,7 +6,6 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from lora_gen.adapter.archive import read_archive
 from lora_gen.adapter.base_model import BaseModelSpec, ModuleShape, resolve_base
 from lora_gen.adapter.io import load_adapter
 from lora_gen.errors import LoraGenError
+from tests.corpus.answer import Answer
 from tests.corpus.build import MODULES
 from tests.corpus.case import OK
+from tests.corpus.entrances_of_services import ServiceEntrances
 
 BASE = BaseModelSpec(
     id="tiny_lm",
@@ -29,19 +30,7 @@ BASE = BaseModelSpec(
 )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What an entrance said: a stable code, or `OK`, and its sentence."""
-
-    code: str
-    sentence: str = ""
-    exit_code: int | None = None
-    warnings: str = ""
-    untyped: str = ""
-    """An exception that is not the library's own; always a failure."""
-
-
-class Entrances:
+class Entrances(ServiceEntrances):
     """The entrances of one sandbox: `zoo/` holds the store, `cwd/` is where we stand."""
 
     def __init__(self, sandbox: Path) -> None:

@@ -28,7 +28,8 @@ from lora_gen.adapter.io import load_adapter
 from lora_gen.errors import LoraGenError
 from tests.corpus.guard import Guard, address_space, peak, reset_peak
 from tests.corpus.mutations import ZIP, Mutant, mutant, original, samples
-from tests.corpus.oracle import CODES, MEGABYTES, SECONDS, judge_sentence
+from tests.corpus.oracle import CODES, MEGABYTES, SECONDS
+from tests.corpus.words import judge_sentence
 
 HEADROOM = 1_000_000_000
 GOOD_EVERY = 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.corpus.case import OK, REQUEST
+from tests.corpus.case import APP_REQUEST, OK, REQUEST
 from tests.corpus.case import add as register
 
 LONGEST = 4_000
@@ -75,3 +75,48 @@ for label, value in (
     ("list", [4]),
 ):
     add("U08", f"rank-{label}", {"rank": value}, C, "`rank`")
+
+
+def add_of_app(number: str, name: str, request: dict[str, Any], codes: Any, says: str = "") -> None:
+    request = {"description": "a", **request}
+    register(number, f"app-{name}", lambda folder: request, codes, says, entrances=APP_REQUEST)
+
+
+add_of_app("U01", "good", {"prompts": ("abc",), "examples": (("a", "b"),)}, OK)
+for label, value in (
+    ("empty", ""),
+    ("spaces", " \n"),
+    ("4001-characters", "a" * (LONGEST + 1)),
+    ("30-megabytes", "a" * 30_000_000),
+    ("nul", "a\0b"),
+    ("lone-surrogate", "a\ud800b"),
+    ("object", {"text": "a"}),
+    ("number", 3),
+    ("none", None),
+):
+    add_of_app("U01", f"description-{label}", {"description": value}, C)
+for label, value in (
+    ("number", 3),
+    ("numbers", [3]),
+    ("nested", [[["a"]]]),
+    ("object", {"a": {"b": 1}}),
+    ("long-line", ["a" * 100_000]),
+    ("many", ["a"] * 10_000),
+    ("surrogate", ["\ud800"]),
+):
+    add_of_app("U01", f"prompts-{label}", {"prompts": value}, C)
+    add_of_app("U01", f"examples-{label}", {"examples": value}, C)
+for name in ("candidates", "steps", "rank", "seed", "guidance"):
+    for label, value in (
+        ("nan", float("nan")),
+        ("infinite", float("inf")),
+        ("huge", 10**30),
+        ("negative", -1),
+        ("text", "8"),
+        ("none", None),
+        ("list", [1]),
+        ("true", True),
+    ):
+        add_of_app("U08", f"{name}-{label}", {name: value}, C, f"`{name}` must be")
+for label, value in (("unlisted", "lm_head"), ("list", ["mlp"]), ("number", 3)):
+    add_of_app("U08", f"targets-{label}", {"targets": value}, C, "`targets` must be one of")

@@ -12,7 +12,7 @@ from lora_gen.adapter.io import load_adapter
 from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import CATALOG_NAME, Zoo
 from tests.corpus.build import CONFIG, WEIGHTS, adapter, config
-from tests.corpus.case import OK, STORE, add
+from tests.corpus.case import INDEX, OK, STORE, add
 from tests.corpus.weights import Canary
 
 
@@ -91,3 +91,38 @@ CASES: tuple[tuple[str, Callable[[Path, Path], object], str], ...] = (
 add("F06", "whole", zoo(lambda z, p: None), OK, entrances=STORE)
 for name, damage, sentence in CASES:
     add("F06", name, zoo(damage), S, sentence, entrances=STORE)
+
+
+def beside(plant: Callable[[Path, str], object]) -> Callable[[Path], Path]:
+    """A whole zoo, and an index folder that `plant` (index, name of its table) has been in."""
+
+    def build(folder: Path) -> Path:
+        from lora_gen.retrieval.vectors import Vectorizer
+
+        whole = zoo(lambda z, p: None)(folder)
+        (folder / "index").mkdir()
+        plant(folder / "index", f"vectors_{Vectorizer().fingerprint}.lance")
+        return whole
+
+    return build
+
+
+def table_of_garbage(index: Path, name: str) -> None:
+    for part in ("_versions/1.manifest", "data/x.lance", "_transactions/0.txn"):
+        path = index / name / part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x80\x04" + bytes(200))
+
+
+PLANTED: tuple[tuple[str, Callable[[Path, str], object]], ...] = (
+    ("state-deep", lambda index, name: (index / "state.json").write_text("[" * 100_000)),
+    ("state-lies", lambda index, name: (index / "state.json").write_text('{"generation": 1}')),
+    ("table-is-empty", lambda index, name: (index / name).mkdir()),
+    ("table-is-garbage", table_of_garbage),
+    ("table-is-a-file", lambda index, name: (index / name).write_bytes(bytes(100))),
+    ("table-is-a-link", lambda index, name: os.symlink("/etc", index / name)),
+    ("pickle", lambda index, name: (index / "vectors.pkl").write_bytes(pickle.dumps(Canary()))),
+    ("lock-of-nobody", lambda index, name: (index / ".lock").write_text("999999999")),
+)
+for name, plant in PLANTED:
+    add("F06", f"index-{name}", beside(plant), OK, entrances=INDEX)

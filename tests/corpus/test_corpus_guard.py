@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.corpus import weights  # noqa: F401
+from tests.corpus.answer import Answer
 from tests.corpus.case import CASES
-from tests.corpus.entrances import Answer
-from tests.corpus.oracle import judge_answer, judge_sentence, snapshot
+from tests.corpus.oracle import judge_answer, snapshot
+from tests.corpus.words import judge_sentence
 
 ROOT = Path(__file__).parents[2]
 GUARDED = """
