@@ -45,7 +45,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--rate", type=int, default=600, help="requests a minute that one address may make"
     )
-    made.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too")
+    made.add_argument(
+        "--encoder", type=Path, metavar="FOLDER", help="encoder that predicts an adapter's quality"
+    )
+    made.add_argument(
+        "--mcp",
+        action="store_true",
+        help="offer the endpoints as MCP tools too; all their callers share one session",
+    )
     made.add_argument(
         "--embed", action="store_true", help="let other pages show the app in a frame"
     )
@@ -72,6 +79,7 @@ def config_of(arguments: argparse.Namespace) -> AppConfig:
         generator=str(Path(generator).resolve()) if Path(generator).is_dir() else generator,
         zoo=zoo.resolve() if zoo else defaults.zoo,
         quarantine=quarantine.resolve() if quarantine else None,
+        encoder=arguments.encoder.resolve() if arguments.encoder else defaults.encoder,
         requests_per_minute=arguments.rate,
         mcp=arguments.mcp,
         embed=arguments.embed,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
+from app.service.candidates import Candidate
 from app.service.generation import GenerateRequest, Shape
-from app.service.service import Candidate
+from app.service.search import Hit
+from app.service.service import ZOO_PREFIX
 from app.service.sessions import CancelledError
 from app.tabs.common import ANSWERING, LIGHT, SAMPLING, Parts, sentences
 
@@ -21,6 +24,7 @@ def add_endpoints(parts: Parts) -> None:
     _add_inspect(endpoints)
     api(endpoints.answer_inputs, **ANSWERING)
     api(endpoints.search_zoo, **ANSWERING)
+    api(endpoints.similar_adapters, **LIGHT)
     api(endpoints.list_adapters, **LIGHT)
     api(endpoints.cancel_generation, **LIGHT)
 
@@ -142,15 +146,24 @@ class Endpoints:
         Returns:
             Nearest first: id, task, the wording that matched, its cosine.
         """
-        return [
-            {
-                "id": f"zoo:{hit.entry.id}",
-                "task": hit.entry.task,
-                "wording": hit.wording,
-                "cosine": hit.score,
-            }
-            for hit in self._parts.service.search(description, count)
-        ]
+        return [_hit(hit) for hit in self._parts.service.search(description, count)]
+
+    @sentences
+    def similar_adapters(
+        self, request: gr.Request, adapter: str, count: int = 10
+    ) -> list[dict[str, Any]]:
+        """Find the zoo's adapters whose weights change the base most like a given one.
+
+        Args:
+            adapter: An id that `generate_adapters`, `inspect_adapter` or `list_adapters` gave.
+            count: How many, 1 to 50.
+            request: Whose session it is; filled in by the server.
+
+        Returns:
+            Most alike first: id, task, its first wording, the cosine of the delta weights.
+        """
+        session = self._parts.session(request)
+        return [_hit(hit) for hit in self._parts.service.similar(session, adapter, count)]
 
     @sentences
     def list_adapters(self, request: gr.Request) -> list[dict[str, str]]:
@@ -165,6 +178,15 @@ class Endpoints:
         return [{"id": id, "title": title} for title, id in self._parts.menu(request)]
 
 
+def _hit(hit: Hit) -> dict[str, Any]:
+    return {
+        "id": f"{ZOO_PREFIX}{hit.entry.id}",
+        "task": hit.entry.task,
+        "wording": hit.wording,
+        "cosine": hit.score,
+    }
+
+
 def _plain(one: Candidate) -> dict[str, Any]:
     return {
         "id": one.own.id,
@@ -173,6 +195,8 @@ def _plain(one: Candidate) -> dict[str, Any]:
         "modules": len(one.own.adapter.pairs),
         "norm": one.norm,
         "memorization": one.memorized,
+        "quality": asdict(one.quality),
+        "nearest": [{"task": near.entry.task, "cosine": near.cosine} for near in one.neighbors],
         "record": dict(one.own.record),
     }
 

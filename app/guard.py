@@ -39,9 +39,11 @@ _POLICY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """How full the queue is, as whoever asks sees it."""
+    """How full a line of the queue is, as whoever asks sees it."""
 
     total: int
+    """Requests that wait in it."""
+
     mine: int
     """Requests of the same session in the same line that wait or run."""
 
@@ -59,6 +61,9 @@ class GuardConfig:
     hosts: tuple[str, ...]
     requests_per_minute: int = 600
     max_queue: int = 32
+    longest_wait: float = 120.0
+    """Seconds that a request may have to wait, as estimated from those before it."""
+
     embed: bool = False
     """Whether any page may show the app in a frame."""
 
@@ -169,7 +174,8 @@ class Guard:
             return 429, (
                 f"{waiting.mine} of your requests are running. Wait for one, or cancel it."
             )
-        if waiting.total >= self._config.max_queue:
+        full = waiting.total >= self._config.max_queue
+        if full or waiting.seconds > self._config.longest_wait:
             return 503, f"The app is busy. Try again in {max(1, round(waiting.seconds))} s."
         return None
 

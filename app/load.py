@@ -8,15 +8,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import secrets
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -91,6 +94,31 @@ class User:
         file = await self.upload("adapter.zip", content)
         return await self.call("inspect_adapter", [[file]], tally)
 
+    async def abandon(self) -> None:
+        """Ask for a long run, as a page does that shows it is there; leave at its first step."""
+        body = {"data": [PAIRS, "tiny_lm", 8, 64, 64, 1.0, 0], "session_hash": self._session}
+        async with self._client.stream("GET", f"/gradio_api/heartbeat/{self._session}"):
+            joined = await self._client.post("/gradio_api/call/generate_adapters", json=body)
+            event = joined.raise_for_status().json()["event_id"]
+            await self._progress(f"/gradio_api/call/generate_adapters/{event}")
+
+    async def first_step(self) -> float:
+        """Seconds until the first step of a run of four is reported."""
+        began = time.monotonic()
+        body = {"data": [PAIRS, "tiny_lm", 1, 4, 4, 1.0, 0], "session_hash": self._session}
+        async with self._client.stream("GET", f"/gradio_api/heartbeat/{self._session}"):
+            joined = await self._client.post("/gradio_api/call/generate_adapters", json=body)
+            event = joined.raise_for_status().json()["event_id"]
+            await self._progress(f"/gradio_api/call/generate_adapters/{event}")
+            return time.monotonic() - began
+
+    async def _progress(self, path: str) -> None:
+        """Read until a step is reported, then hang up."""
+        async with self._client.stream("GET", path) as stream:
+            async for line in stream.aiter_lines():
+                if line == "event: generating":
+                    return
+
     async def _result(self, path: str) -> str:
         kind = "no answer"
         async with self._client.stream("GET", path) as stream:
@@ -164,6 +192,25 @@ async def isolation(
     return good, bad
 
 
+async def leaving(client: httpx.AsyncClient, folder: Path, *, clients: int) -> tuple[float, int]:
+    """L8: every second client leaves mid-run.
+
+    Returns:
+        (longest time until the next one's first step, sessions whose files stay behind).
+    """
+    before = len(_sessions(folder))
+    waits = []
+    for _ in range(clients // 2):
+        await User(client).abandon()
+        waits.append(await User(client).first_step())
+    await asyncio.sleep(3)
+    return max(waits), len(_sessions(folder)) - before
+
+
+def _sessions(folder: Path) -> list[Path]:
+    return list(folder.glob("lora_gen_app_*/sessions/*"))
+
+
 async def fairness(client: httpx.AsyncClient, *, requests: int) -> tuple[float, float]:
     """L9: (p95 of a visitor alone, p95 beside another one who asks for 100 at once)."""
     alone, beside, greedy = Tally(), Tally(), Tally()
@@ -178,8 +225,15 @@ async def fairness(client: httpx.AsyncClient, *, requests: int) -> tuple[float, 
     return alone.p95(), beside.p95()
 
 
-async def measure(url: str, *, users: int, seconds: float) -> list[list[str]]:
-    """A row for each goal: its name, what it asks, what was measured."""
+async def measure(url: str, folder: Path, *, users: int, seconds: float) -> list[list[str]]:
+    """A row for each goal: its name, what it asks, what was measured.
+
+    Args:
+        url: Where the app is served.
+        folder: Where it keeps its temporary files.
+        users: How many visit it at once.
+        seconds: How long L1 and L4 last.
+    """
     limits = httpx.Limits(max_connections=1_000)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
         content = await _adapter_zip(client)
@@ -203,6 +257,9 @@ async def measure(url: str, *, users: int, seconds: float) -> list[list[str]]:
         good, bad = await isolation(client, content, users=users, seconds=seconds)
         told = f"{_all(good)}; {len(bad.errors)} of 100 bad ones refused"
         rows.append(["L4 beside 100 bad uploads", "no good one fails", told])
+        longest, orphans = await leaving(client, folder, clients=users)
+        told = f"next one's first step after {longest:.2f} s; {orphans} sessions left behind"
+        rows.append(["L8 half leave mid-run", "free within 2 s, no orphan files", told])
         alone, beside = await fairness(client, requests=20)
         rows.append(["L9 fairness", "p95 at most doubles", f"{alone:.2f} s → {beside:.2f} s"])
     return rows
@@ -226,8 +283,8 @@ async def _adapter_zip(client: httpx.AsyncClient) -> bytes:
     joined = await client.post("/gradio_api/call/generate_adapters", json=body)
     event = joined.raise_for_status().json()["event_id"]
     answer = await client.get(f"/gradio_api/call/generate_adapters/{event}")
-    line = next(line for line in answer.text.splitlines() if line.startswith("data: ["))
-    url = json.loads(line.removeprefix("data: "))[1]["url"]
+    last = answer.text.split("event: complete\ndata: ")[1].splitlines()[0]
+    url = json.loads(last)[1]["url"]
     return (await client.get(url)).raise_for_status().content
 
 
@@ -236,20 +293,46 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app.load", description=__doc__)
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument(
+        "--pin", action="store_true", help="the app on the first core, the clients on the second"
+    )
     arguments = parser.parse_args(argv)
-    command = [sys.executable, "-m", "app", "--port", "0", "--rate", "1000000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None  # it is a pipe
-        url = process.stdout.readline().split()[3]
-        rows = asyncio.run(measure(url, users=arguments.users, seconds=arguments.seconds))
-    finally:
-        process.terminate()
-        process.wait()
+    before = os.getloadavg()[0]
+    with TemporaryDirectory() as folder, serving(Path(folder), pin=arguments.pin) as url:
+        measured = measure(url, Path(folder), users=arguments.users, seconds=arguments.seconds)
+        rows = asyncio.run(measured)
     print("| goal | asked | measured |\n| --- | --- | --- |")
     for row in rows:
         print(f"| {' | '.join(row)} |")
+    print(f"\n{os.cpu_count()} cores, load average {before:.1f} before the start.")
     return 0
+
+
+@contextmanager
+def serving(folder: Path, *, pin: bool) -> Iterator[str]:
+    """Address of an app of its own that is warm, with its temporary files in `folder`."""
+    command = [sys.executable, "-m", "app", "--port", "0", "--rate", "1000000"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+    try:
+        assert process.stdout is not None  # it is a pipe
+        url = process.stdout.readline().split()[3]
+        while not process.stdout.readline().startswith("ready: "):
+            if process.poll() is not None:
+                raise SystemExit("the app ended before it was warm")
+        if pin:
+            for thread in Path(f"/proc/{process.pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {0})
+            os.sched_setaffinity(0, {1})
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,17 @@ from app.server import start
 from app.settings import AppConfig
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
-WIDE, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 1400}
-PATIENCE_MS = 300_000
+SIZES: dict[str, ViewportSize] = {
+    "wide": {"width": 1440, "height": 1000},
+    "phone": {"width": 390, "height": 1400},
+}
+SCHEMES = ("dark", "light")
+"""The last one is what the next tab is used in."""
+
+PATIENCE_MS, SETTLE_MS = 300_000, 600
+_PAINT = "scheme => document.body.classList.toggle('dark', scheme === 'dark')"
 INPUTS = "maria.lopez@acme.org\nj.doe@example.com"
 
 
@@ -45,7 +53,7 @@ def inspect(page: Page) -> None:
     open_tab(page, "Zoo")
     page.locator("#zoo-list button[data-verb=inspect]").first.click()
     page.wait_for_selector("#findings .lg-verdict")
-    page.wait_for_selector("#inspect-near table")
+    page.wait_for_selector("#inspect-near li")
 
 
 def zoo(page: Page) -> None:
@@ -83,36 +91,37 @@ def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-def take(url: str, out: Path) -> list[Path]:
-    """Pictures of the app at `url`: each tab, wide and light; the first also dark and narrow."""
+@contextmanager
+def launch() -> Iterator[Browser]:
+    """Debian's chromium; root needs it without its sandbox."""
     from playwright.sync_api import sync_playwright
-
-    made: list[Path] = []
-
-    def shot(page: Page, name: str) -> None:
-        page.wait_for_timeout(800)
-        made.append(out / f"{name}.png")
-        page.screenshot(path=made[-1])
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", "--disable-dev-shm-usage"],
         )
-        page = browser.new_page(viewport={"width": WIDE["width"], "height": WIDE["height"]})
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(url)
-        page.wait_for_selector("#generate")
-        for name, step in STEPS.items():
-            step(page)
-            shot(page, name)
-        open_tab(page, "Generate")
-        page.evaluate("document.body.classList.add('dark')")
-        shot(page, "generate-dark")
-        page.evaluate("document.body.classList.remove('dark')")
-        page.set_viewport_size({**PHONE})  # type: ignore[typeddict-item]
-        shot(page, "generate-phone")
+        yield browser
         browser.close()
+
+
+def take(url: str, out: Path) -> list[Path]:
+    """Pictures of the app at `url`: each tab, wide and narrow, light and dark."""
+    made: list[Path] = []
+    with launch() as browser:
+        for width, size in SIZES.items():
+            page = browser.new_page(viewport=size)
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(url)
+            page.wait_for_selector("#generate")
+            for name, step in STEPS.items():
+                step(page)
+                for scheme in SCHEMES:
+                    page.evaluate(_PAINT, scheme)
+                    page.wait_for_timeout(SETTLE_MS)
+                    made.append(out / f"{name}-{width}-{scheme}.png")
+                    page.screenshot(path=made[-1])
+            page.close()
     return made
 
 

@@ -15,7 +15,7 @@ from app.guard import Guard, GuardConfig, Waiting
 from app.self_check import require_safe
 from app.service.service import AppService
 from app.service.sessions import Sessions
-from app.settings import AppConfig
+from app.settings import AppConfig, embedded_generators
 from lora_gen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ MAX_HEAVY, MAX_LIGHT = 2, 8
 LIGHT_LINE = "light"
 SECONDS_A_REQUEST = 0.5
 """Until one has been measured."""
+
+LONGEST_WAIT = 120.0
+"""Seconds; whoever would have to wait longer is told when to come back."""
 
 
 @dataclass(kw_only=True)
@@ -90,12 +93,12 @@ def start(config: AppConfig, *, warm: bool = True) -> Running:
         running.close()
         raise
     if warm:
-        threading.Thread(target=service.warm_up, daemon=True).start()
+        threading.Thread(target=_warm_up, args=(service,), daemon=True).start()
     return running
 
 
 def waiting(page: gr.Blocks, session: str, target: int | str) -> Waiting:
-    """How many requests wait or run, of all, and of one session in the line of `target`.
+    """How many requests wait in the line of `target`, and how many there are of one session.
 
     Args:
         page: The served page.
@@ -103,20 +106,27 @@ def waiting(page: gr.Blocks, session: str, target: int | str) -> Waiting:
         target: Number of the function that is asked for, or the name of its endpoint.
     """
     queue = page._queue
-    lines = queue.event_queue_per_concurrency_id.values()
-    queued = [event for line in lines for event in line.queue]
-    running = [event for job in queue.active_jobs if job for event in job]
-    line = next(
+    name = next(
         (fn.concurrency_id for fn in page.fns.values() if target in (fn._id, fn.api_name)), None
     )
-    mine = sum(
-        event.session_hash == session and event.concurrency_id == line
-        for event in (*queued, *running)
-    )
-    times = [spent.avg_time for spent in queue.process_time_per_fn.values()]
-    seconds = max(times, default=SECONDS_A_REQUEST) * (len(queued) + 1)
-    allowed = MAX_LIGHT if line == LIGHT_LINE else MAX_HEAVY
+    line = queue.event_queue_per_concurrency_id.get(name or "")
+    queued = list(line.queue) if line else []
+    running = [event for job in queue.active_jobs if job for event in job]
+    mine = sum(event.session_hash == session for event in queued)
+    mine += sum(e.session_hash == session and e.concurrency_id == name for e in running)
+    spent = queue.process_time_per_fn.items()
+    times = [times.avg_time for fn, times in spent if fn.concurrency_id == name]
+    at_once = (line.concurrency_limit if line else None) or 1
+    seconds = max(times, default=SECONDS_A_REQUEST) * (len(queued) + 1) / at_once
+    allowed = MAX_LIGHT if name == LIGHT_LINE else MAX_HEAVY
     return Waiting(total=len(queued), mine=mine, allowed=allowed, seconds=seconds)
+
+
+def _warm_up(service: AppService) -> None:
+    """Load the models, and say what a generation takes and how many may therefore wait."""
+    seconds = service.warm_up()
+    room = min(service.config.max_queue, int(LONGEST_WAIT / max(seconds, 1e-3)))
+    print(f"ready: a generation takes {seconds:.1f} s, so {room} may wait", flush=True)
 
 
 def _options(config: AppConfig, page: gr.Blocks) -> dict[str, Any]:
@@ -129,9 +139,11 @@ def _options(config: AppConfig, page: gr.Blocks) -> dict[str, Any]:
         hosts=config.allowed_hosts,
         requests_per_minute=config.requests_per_minute,
         max_queue=config.max_queue,
+        longest_wait=LONGEST_WAIT,
         embed=config.embed,
     )
-    blocked = [config.zoo, config.reports, Path(config.generator), config.quarantine]
+    own = [config.zoo, config.reports, config.encoder, config.quarantine]
+    blocked = [*own, Path(config.generator), *map(Path, embedded_generators().values())]
     if not Path(tempfile.gettempdir()).is_relative_to(Path.home()):
         blocked.append(Path.home())
     return {

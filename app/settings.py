@@ -34,11 +34,14 @@ class AppConfig:
     generator: str = field(default_factory=lambda: str(default_generator()))
     """Folder or hub id of the generator."""
 
-    bases: tuple[str, ...] = ("tiny_lm",)
+    bases: tuple[str, ...] = field(default_factory=lambda: ("tiny_lm", *embedded_generators()))
     """The only base models that visitors may choose."""
 
     zoo: Path = field(default_factory=lambda: asset_path("tiny_lm", "zoo"))
     """Zoo to show and to search; never written."""
+
+    encoder: Path | None = field(default_factory=lambda: asset_path("tiny_lm", "encoder"))
+    """Folder of the encoder that predicts quality; where there is none, the app says so."""
 
     reports: Path = field(default_factory=lambda: asset_path("tiny_lm", "reports"))
     """Folder with the generator's `report.json` and `report.md`."""
@@ -75,6 +78,18 @@ class AppConfig:
                 raise ConfigError(
                     f"`{name}` must be between {low} and {high:,}, but is {value}. Choose another."
                 )
+
+
+def embedded_generators() -> dict[str, str]:
+    """Embedded base -> its generator, for those that `generator` does not serve."""
+    from lora_gen.adapter.base_model import EMBEDDED_BASES
+
+    folders = {base: asset_path(base, "generator") for base in EMBEDDED_BASES if base != "tiny_lm"}
+    return {
+        base: str(folder)
+        for base, folder in folders.items()
+        if (folder / "model_index.json").is_file()
+    }
 
 
 def is_loopback(host: str) -> bool:

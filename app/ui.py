@@ -59,26 +59,27 @@ def build(parts: Parts) -> gr.Blocks:
     ) as page:
         gr.Markdown(HEADER, elem_id="header")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            with gr.Tab("Generate", id="generate"):
+            with gr.Tab("Generate", id="generate", elem_id="tab-generate"):
                 GenerateTab(parts)
-            with gr.Tab("Try", id="try") as try_tab:
+            with gr.Tab("Try", id="try", elem_id="tab-try") as try_tab:
                 trial = TryTab(parts)
-            with gr.Tab("Inspect", id="inspect") as inspect_tab:
+            with gr.Tab("Inspect", id="inspect", elem_id="tab-inspect") as inspect_tab:
                 inspection = InspectTab(parts)
-            with gr.Tab("Zoo", id="zoo") as zoo_tab:
+            with gr.Tab("Zoo", id="zoo", elem_id="tab-zoo") as zoo_tab:
                 zoo = ZooTab(parts)
-            with gr.Tab("Search", id="search"):
+            with gr.Tab("Search", id="search", elem_id="tab-search") as search_tab:
                 search = SearchTab(parts)
-            with gr.Tab("About", id="about"):
+            with gr.Tab("About", id="about", elem_id="tab-about"):
                 AboutTab(parts)
         events: dict[str, Any] = {**LIGHT, **PRIVATE}
         menu = _menu(parts)
         try_tab.select(menu, trial.adapters, trial.adapters, **events)
         inspect_tab.select(menu, inspection.adapter, inspection.adapter, **events)
+        search_tab.select(menu, search.adapter, search.adapter, **events)
         zoo_tab.select(zoo.draw, None, zoo.map, **events)
         opened = _opened(parts, inspection)
         shown = [tabs, inspection.adapter, *inspection.shown, trial.adapters, trial.inputs]
-        for clickable in (zoo.map, zoo.list, search.list):
+        for clickable in (zoo.map, zoo.list, search.list, inspection.near):
             clickable.click(opened, None, shown, **events)
         page.unload(_forget(parts))
         add_endpoints(parts)

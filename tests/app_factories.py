@@ -31,6 +31,25 @@ def answers(page: Any, root: str) -> list[list[str]]:
     return [[cell.inner_text() for cell in row.query_selector_all("td")] for row in rows]
 
 
+def download(page: Any, button: str, folder: Path) -> Path:
+    """What a button gives to take home."""
+    with page.expect_download() as waiting:
+        page.click(button)
+    path = folder / str(waiting.value.suggested_filename)
+    waiting.value.save_as(path)
+    return path
+
+
+def tab_to(page: Any, selector: str, *, key: str = "Tab", most: int = 150) -> None:
+    """Press the Tab key, or it with Shift, until an element has the focus."""
+    has_focus = "wanted => Boolean(document.activeElement.closest(wanted))"
+    for _ in range(most):
+        if page.evaluate(has_focus, selector):
+            return
+        page.keyboard.press(key)
+    raise AssertionError(f"the Tab key never reaches {selector}")
+
+
 def peft_answer(folder: Path, text: str) -> str:
     """What the embedded base answers with an adapter folder that PEFT itself has loaded."""
     from peft import PeftModel

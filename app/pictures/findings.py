@@ -24,6 +24,7 @@ def findings(inspection: Inspection) -> str:
         ("modules", str(len(inspection.modules))),
         ("values", f"{inspection.parameters:,}"),
         ("norm of the change", f"{inspection.norm:.4g}"),
+        ("predicted quality", str(inspection.quality)),
     ):
         pair = add(facts, "div")
         add(pair, "dt", name)

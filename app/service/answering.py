@@ -64,3 +64,19 @@ def answer_rows(
         with models.runner(base) as runner:
             answers = [runner.answer([text], adapter)[0] for adapter in columns.values()]
         yield [text, *answers]
+
+
+def draw_sheet(
+    models: Models, base: str, columns: Mapping[str, Adapter | None], captions: Sequence[str]
+) -> bytes:
+    """A PNG of what the base draws for each caption in each column, all from the same noise.
+
+    Raises:
+        AdapterMismatchError: An adapter does not fit the base.
+        BaseModelError: The base is not allowed, or cannot be loaded.
+    """
+    from lora_gen.evaluation.pictures import contact_sheet, png_bytes
+
+    with models.drawer(base) as drawer:
+        drawn = [(title, drawer.draw(captions, adapter)) for title, adapter in columns.items()]
+    return png_bytes(contact_sheet(captions, drawn, per_row=1))

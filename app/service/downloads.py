@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from lora_gen.adapter.base_model import BaseModelSpec
+from lora_gen.zoo.entry import ZooEntry
 
 _CODE = """\
 # pip install lora_gen peft transformers     (unzip the download first)
@@ -37,6 +40,7 @@ pipe.load_lora_weights(
 """
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_SHOWN_ID = 16
 
 
 def zip_folder(folder: Path, id: str) -> Path:
@@ -46,10 +50,20 @@ def zip_folder(folder: Path, id: str) -> Path:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 name = f"lora-{id}/{file.relative_to(folder).as_posix()}"
-                member = zipfile.ZipInfo(name, _EPOCH)
-                member.external_attr = 0o644 << 16
-                member.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(member, file.read_bytes())
+                _add(archive, name, file.read_bytes())
+    return path
+
+
+def zip_entries(entries: Sequence[tuple[ZooEntry, Path]], path: Path) -> Path:
+    """Zoo entries as one zip file: a folder for each, named by its id, with what is known of it."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, folder in entries:
+            name = f"lora-{entry.id[:_SHOWN_ID]}"
+            for file in sorted(folder.iterdir()):
+                if file.is_file():
+                    _add(archive, f"{name}/{file.name}", file.read_bytes())
+            known = json.dumps(entry.to_dict(), indent=2, sort_keys=True)
+            _add(archive, f"{name}/entry.json", known.encode())
     return path
 
 
@@ -57,3 +71,10 @@ def loading_code(spec: BaseModelSpec, id: str, example: str) -> str:
     """Python that loads the downloaded adapter and asks it once."""
     code = _CODE_DIFFUSERS if spec.kind == "diffusers" else _CODE
     return code.format(architecture=spec.architecture, base=spec.id, id=id, example=example)
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    member = zipfile.ZipInfo(name, _EPOCH)
+    member.external_attr = 0o644 << 16
+    member.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(member, content)

@@ -122,7 +122,7 @@ def _work(
     """Sample in a thread of its own; whatever ends it is put where the visitor waits."""
     try:
         spec = models.spec(request.base)
-        with models.pipeline() as pipe:
+        with models.pipeline(request.base) as pipe:
             codec = _codec(pipe, request, models)
 
             def tell(_: Any, step: int, __: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

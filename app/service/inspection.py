@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.service.models import Models
+from app.service.quality import NOT_ASKED, Forecast
 from app.service.uploads import UPLOAD_LIMITS, without_places
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.algebra import singular_values
@@ -50,6 +51,9 @@ class Inspection:
     runtimes: tuple[tuple[str, bool, str], ...]
     """(runtime, whether it accepts the adapter, why)."""
 
+    quality: Forecast
+    """What its weights say of how well it does its task."""
+
     card: str = ""
     """The model card as it was written; untrusted text."""
 
@@ -71,7 +75,14 @@ class Inspection:
         return {**asdict(self), "verdict": self.verdict}
 
 
-def examine(models: Models, path: Path, adapter: Adapter, *, title: str) -> Inspection:
+def examine(
+    models: Models,
+    path: Path,
+    adapter: Adapter,
+    *,
+    title: str,
+    quality: Forecast = NOT_ASKED,
+) -> Inspection:
     """The findings on an adapter in memory and on disk.
 
     Args:
@@ -79,6 +90,7 @@ def examine(models: Models, path: Path, adapter: Adapter, *, title: str) -> Insp
         path: What it was read from.
         adapter: What was read.
         title: What it is called on the page.
+        quality: What its weights say of it.
     """
     spec = models.spec(adapter.base) if adapter.base in models.bases else None
     report = doctor(path, base=spec, limits=UPLOAD_LIMITS)
@@ -94,6 +106,7 @@ def examine(models: Models, path: Path, adapter: Adapter, *, title: str) -> Insp
         warnings=_sentences(report.warnings, path),
         modules=_modules(adapter),
         runtimes=_runtimes(report, path),
+        quality=quality,
         card=_card(path),
     )
 

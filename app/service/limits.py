@@ -10,11 +10,13 @@ from lora_gen.conditioning.text import check_text
 from lora_gen.errors import ConditionError, GeneratorError
 
 MAX_INPUTS = 16
+MAX_CAPTIONS = 6
 MAX_INPUT_CHARACTERS = 1_000
 MAX_ROWS = 64
 MAX_CANDIDATES = 8
 MAX_STEPS = 64
 MAX_RANK = 64
+MAX_EXPORT = 24
 MAX_STRENGTH = 2.0
 TARGETS = ("all-linear", "attention", "mlp")
 

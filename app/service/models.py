@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.errors import BaseModelError
 
 if TYPE_CHECKING:
+    from lora_gen.conditioning.text import TextEncoder
     from lora_gen.evaluation.behavior import TaskRunner
+    from lora_gen.evaluation.pictures import PictureRunner
     from lora_gen.pipeline import LoraGenPipeline
 
 
 class Models:
     """Lazily loaded models of an app.
 
+    Args:
+        generator: Folder or hub id of the generator.
+        bases: The only bases that visitors may choose.
+        own_generators: Base -> its generator, where that is another one.
+
     A noise scheduler and the hooks on a base carry state, so each model is lent to one request at
     a time. Loading is one at a time too: Transformers' lazy imports fail when two threads race.
     """
 
-    def __init__(self, generator: str, bases: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        generator: str,
+        bases: tuple[str, ...],
+        *,
+        own_generators: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.bases = bases
         self._generator = generator
-        self._pipeline: LoraGenPipeline | None = None
+        self._own_generators = own_generators
+        self._pipelines: dict[str, LoraGenPipeline] = {}
         self._runners: dict[str, TaskRunner] = {}
+        self._drawers: dict[str, PictureRunner] = {}
         self._specs: dict[str, BaseModelSpec] = {}
         self._loading = threading.Lock()
         self._sampling = threading.Lock()
@@ -45,12 +61,18 @@ class Models:
             return self._specs[base]
 
     @contextmanager
-    def pipeline(self) -> Iterator[LoraGenPipeline]:
-        """The generator, lent until the block ends."""
+    def pipeline(self, base: str = "") -> Iterator[LoraGenPipeline]:
+        """The generator of a base, or the one of most bases, lent until the block ends."""
+        generator = self._own_generators.get(base, self._generator)
         with self._sampling:
-            if self._pipeline is None:
-                self._pipeline = self._load_pipeline()
-            yield self._pipeline
+            if generator not in self._pipelines:
+                self._pipelines[generator] = self._load_pipeline(generator)
+            yield self._pipelines[generator]
+
+    def text_encoder(self) -> TextEncoder:
+        """What reads descriptions; it keeps no state between texts."""
+        with self.pipeline() as pipe:
+            return pipe.encoder
 
     @contextmanager
     def runner(self, base: str) -> Iterator[TaskRunner]:
@@ -65,12 +87,31 @@ class Models:
                 self._runners[base] = self._load_runner(base)
             yield self._runners[base]
 
-    def _load_pipeline(self) -> LoraGenPipeline:
+    @contextmanager
+    def drawer(self, base: str) -> Iterator[PictureRunner]:
+        """A base that draws, lent until the block ends.
+
+        Raises:
+            BaseModelError: The operator has not allowed it, or it cannot be loaded.
+        """
+        self._require_allowed(base)
+        with self._answering:
+            if base not in self._drawers:
+                self._drawers[base] = self._load_drawer(base)
+            yield self._drawers[base]
+
+    def _load_drawer(self, base: str) -> PictureRunner:
+        with self._loading:
+            from lora_gen.evaluation.pictures import PictureRunner
+
+            return PictureRunner(base)
+
+    def _load_pipeline(self, generator: str) -> LoraGenPipeline:
         """The generator and its text encoder."""
         with self._loading:
             from lora_gen.pipeline import LoraGenPipeline
 
-            pipeline = LoraGenPipeline.from_pretrained(self._generator)
+            pipeline = LoraGenPipeline.from_pretrained(generator)
             _ = pipeline.encoder
             return pipeline
 

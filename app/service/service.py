@@ -3,55 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from app.service import limits
-from app.service.answering import answer_rows, columns_of, common_base
-from app.service.downloads import loading_code, zip_folder
+from app.service.answering import answer_rows, columns_of, common_base, draw_sheet
+from app.service.candidates import Candidate, Keeper, says
+from app.service.downloads import loading_code, zip_entries
 from app.service.generation import GenerateRequest, Sampled, Shape, sample
 from app.service.inspection import Inspection, examine
 from app.service.models import Models
+from app.service.quality import QualityPredictor
 from app.service.reports import Report, read_report
 from app.service.retries import Retries
-from app.service.search import Hit, Index, TextIndex
-from app.service.sessions import CancelledError, OwnAdapter, Session
+from app.service.search import ALL, Hit, TextIndex, Wanted
+from app.service.sessions import OwnAdapter, Session
 from app.service.uploads import receive_adapter
 from app.service.zoo_view import Neighbor, ZooView
-from app.settings import AppConfig
+from app.settings import AppConfig, embedded_generators
 from lora_gen.adapter.adapter import Adapter
-from lora_gen.adapter.algebra import norm
-from lora_gen.adapter.io import save_adapter
-from lora_gen.cli.card import generated_card
 from lora_gen.errors import ConditionError, ZooError
 
 ZOO_PREFIX = "zoo:"
-
-COPY_COSINE = 0.98
-"""Cosine of delta weights above which two adapters are the same one, up to rounding."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One generated adapter, ready to be tried and taken home."""
-
-    own: OwnAdapter
-    zip: Path
-    norm: float
-    neighbors: tuple[Neighbor, ...]
-
-    @property
-    def memorized(self) -> str:
-        """How close it is to what the generator learned from, in one sentence."""
-        if not self.neighbors:
-            return "There is no zoo adapter of this base to compare it with."
-        cosine = self.neighbors[0].cosine
-        if cosine > COPY_COSINE:
-            return f"It is as good as a copy of a zoo adapter: their cosine is {cosine:.2f}."
-        return f"It is no copy: the nearest zoo adapter has cosine {cosine:.2f} in weight space."
 
 
 class AppService:
@@ -59,9 +35,11 @@ class AppService:
 
     def __init__(self, config: AppConfig) -> None:
         self.config = config
-        self.models = Models(config.generator, config.bases)
+        self.models = Models(config.generator, config.bases, own_generators=embedded_generators())
+        self.quality = QualityPredictor(config.encoder, self.models)
+        self._keeper = Keeper(self.models, self.quality, lambda: self.zoo)
         self._lock = threading.Lock()
-        self._index: Index | None = None
+        self._index: TextIndex | None = None
         self._retries: Retries[Shape | list[Candidate]] = Retries(
             is_result=lambda update: isinstance(update, list),
             is_alive=lambda made: isinstance(made, list) and all(one.zip.exists() for one in made),
@@ -77,16 +55,22 @@ class AppService:
         """The generator's own report; None where it has none."""
         return read_report(self.config.reports)
 
-    def warm_up(self) -> None:
-        """Load what the first visitor would wait for."""
+    def warm_up(self) -> float:
+        """Load what the first visitor would wait for; seconds that a generation takes."""
         with self.models.pipeline() as pipe:
             _ = pipe.encoder
         for base in self.config.bases:
-            self.models.spec(base)
-            with self.models.runner(base):
+            lend = self.models.drawer if self.draws(base) else self.models.runner
+            with lend(base):
                 pass
         self.zoo.map()
         self.search("warm up", count=1)
+        request = GenerateRequest(description="warm up", base=self.config.bases[0])
+        for _ in range(2):  # the first one still pays for what is made once
+            began = time.monotonic()
+            for _ in sample(self.models, request, threading.Event()):
+                pass
+        return time.monotonic() - began
 
     def generate(
         self,
@@ -118,7 +102,7 @@ class AppService:
     ) -> Iterator[Shape | list[Candidate]]:
         for update in sample(self.models, request, cancelled):
             if isinstance(update, Sampled):
-                yield self._keep(session, request, update, cancelled)
+                yield self._keeper.keep(session, request, update, cancelled)
             else:
                 yield update
 
@@ -171,17 +155,42 @@ class AppService:
         Raises:
             LoraGenError: A value is unusable, or the adapters do not fit together.
         """
-        lines = limits.inputs(inputs)
-        if not lines:
-            raise ConditionError("There are no inputs. Write at least one line to be answered.")
+        lines = _lines(inputs, limits.MAX_INPUTS)
+        base, columns = self._columns(session, references, strength=strength, blend=blend)
+        return ["input", *columns], answer_rows(self.models, base, columns, lines)
+
+    def pictures(
+        self,
+        session: Session,
+        references: Sequence[str],
+        captions: Any,
+        *,
+        strength: float = 1.0,
+        blend: bool = False,
+    ) -> bytes:
+        """A contact sheet (PNG): a row for each caption, a column for base and each adapter.
+
+        Raises:
+            LoraGenError: A value is unusable, or the adapters do not fit together.
+        """
+        lines = _lines(captions, limits.MAX_CAPTIONS)
+        base, columns = self._columns(session, references, strength=strength, blend=blend)
+        return draw_sheet(self.models, base, columns, lines)
+
+    def draws(self, base: str | None) -> bool:
+        """Whether a base answers with pictures."""
+        return base in self.models.bases and self.models.spec(str(base)).kind == "diffusers"
+
+    def _columns(
+        self, session: Session, references: Sequence[str], *, strength: float, blend: bool
+    ) -> tuple[str, dict[str, Adapter | None]]:
+        """(the base of the chosen adapters, title -> what is applied to it)."""
         power = limits.bounded("strength", strength, -limits.MAX_STRENGTH, limits.MAX_STRENGTH)
         chosen: dict[str, Adapter] = {}
         for reference in dict.fromkeys(references):
             title, _, adapter = self.resolve(session, str(reference))
             chosen[title if title not in chosen else f"{title} [{reference[:6]}]"] = adapter
-        base = common_base(chosen)
-        columns = columns_of(chosen, strength=power, blend=blend)
-        return ["input", *columns], answer_rows(self.models, base, columns, lines)
+        return common_base(chosen), columns_of(chosen, strength=power, blend=blend)
 
     def inspect(self, session: Session, reference: str) -> tuple[Inspection, list[Neighbor]]:
         """(the findings on an adapter, the zoo entries nearest to it by weights).
@@ -190,10 +199,11 @@ class AppService:
             LoraGenError: There is no such adapter for this visitor.
         """
         title, path, adapter = self.resolve(session, reference)
-        inspection = examine(self.models, path, adapter, title=title)
+        quality = self.quality.of(adapter, self._task_of(session, reference))
+        inspection = examine(self.models, path, adapter, title=title, quality=quality)
         return inspection, self.zoo.neighbors(adapter)
 
-    def search(self, text: Any, count: int = 10) -> list[Hit]:
+    def search(self, text: Any, count: int = 10, wanted: Wanted = ALL) -> list[Hit]:
         """The zoo entries nearest to a description, best first.
 
         Raises:
@@ -204,7 +214,46 @@ class AppService:
         with self._lock:
             if self._index is None:
                 self._index = TextIndex(self.models, self.zoo)
-        return self._index.search(asked, number)
+        return self._index.search(asked, number, wanted)
+
+    def similar(
+        self, session: Session, reference: str, count: int = 10, wanted: Wanted = ALL
+    ) -> list[Hit]:
+        """The zoo entries whose delta weights are most like an adapter's, best first.
+
+        Raises:
+            LoraGenError: There is no such adapter for this visitor, or it is for another base.
+        """
+        number = limits.whole("count", count, 1, 50)
+        title, _, adapter = self.resolve(session, reference)
+        found = self.zoo.neighbors(adapter, number, wanted.admits)
+        if not found and not self.zoo.comparable(adapter):
+            raise ZooError(
+                f"`{title[:80]}` has other modules than every adapter of the zoo, so there is "
+                "nothing to compare it with. Search by description instead."
+            )
+        return [
+            Hit(entry=near.entry, score=near.cosine, wording=says(near.entry)) for near in found
+        ]
+
+    def export(self, session: Session, references: Sequence[Any]) -> Path:
+        """Chosen zoo entries as one zip file, which belongs to the visitor.
+
+        Raises:
+            ZooError: None or too many are chosen, or one is unknown.
+        """
+        ids = [str(one).removeprefix(ZOO_PREFIX) for one in dict.fromkeys(references)]
+        if not 1 <= len(ids) <= limits.MAX_EXPORT:
+            raise ZooError(
+                f"{len(ids)} adapters are chosen, but an export holds 1 to {limits.MAX_EXPORT}. "
+                "Choose others, or copy the zoo's folder."
+            )
+        entries = [(self.zoo.entry(one), self.zoo.path(one)) for one in ids]
+        with session.work():
+            new, folder = session.new_folder()
+            for old in session.folder.glob("lora-zoo-*.zip"):
+                old.unlink(missing_ok=True)  # a visitor keeps one export at a time
+            return zip_entries(entries, folder.parent / f"lora-zoo-{new}.zip")
 
     def add_to_quarantine(self, session: Session, reference: str, description: Any) -> str:
         """Keep an uploaded adapter for an operator to check; the id it has there.
@@ -247,50 +296,15 @@ class AppService:
         """Python that loads a generated adapter and asks it once."""
         return loading_code(self.models.spec(own.adapter.base or ""), own.id, example)
 
-    def _keep(
-        self,
-        session: Session,
-        request: GenerateRequest,
-        made: Sampled,
-        cancelled: threading.Event,
-    ) -> list[Candidate]:
-        """Save every candidate and its zip into the session."""
-        spec = self.models.spec(request.base)
-        kept: list[Candidate] = []
-        for number, (adapter, record) in enumerate(
-            zip(made.adapters, made.records, strict=True), start=1
-        ):
-            if cancelled.is_set():
-                for candidate in kept:
-                    session.drop(candidate.own.id)
-                raise CancelledError
-            new, folder = session.new_folder()
-            shown = _plain(record)
-            save_adapter(
-                adapter, folder, base=spec, card=generated_card(spec, shown), provenance=shown
-            )
-            own = OwnAdapter(
-                id=new,
-                title=_title(request, number),
-                adapter=adapter,
-                folder=folder,
-                source="generated",
-                record=shown,
-            )
-            session.keep(own)
-            neighbors = tuple(self.zoo.neighbors(adapter, 3))
-            archive = zip_folder(folder, new)
-            candidate = Candidate(own=own, zip=archive, norm=norm(adapter), neighbors=neighbors)
-            kept.append(candidate)
-        return kept
+    def _task_of(self, session: Session, reference: str) -> str | None:
+        """What an adapter is said to do, where that is known."""
+        if reference.startswith(ZOO_PREFIX):
+            return next(iter(self.zoo.entry(reference.removeprefix(ZOO_PREFIX)).descriptions), None)
+        return session.get(reference).task
 
 
-def _title(request: GenerateRequest, number: int) -> str:
-    text = " ".join((request.description or "from examples").split())
-    shown = text if len(text) <= 48 else f"{text[:47]}…"
-    return shown if request.candidates == 1 else f"{shown} #{number}"
-
-
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record for a visitor's file, without where our own files lie."""
-    return {**record, "generator": Path(str(record.get("generator", ""))).name}
+def _lines(inputs: Any, most: int) -> list[str]:
+    lines = limits.inputs(inputs, most=most)
+    if not lines:
+        raise ConditionError("There are no inputs. Write at least one line to be answered.")
+    return lines

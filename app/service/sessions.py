@@ -38,6 +38,9 @@ class OwnAdapter:
     source: str
     """`generated` or `uploaded`."""
 
+    task: str | None = None
+    """What it was asked to do; untrusted text."""
+
     record: Mapping[str, Any] = field(default_factory=dict)
     """How it was made; empty for uploads."""
 

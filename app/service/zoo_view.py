@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,17 +103,30 @@ class ZooView:
         found = self._cosines(adapter)
         return None if found is None or self._frame is None else self._frame.place(found)
 
-    def neighbors(self, adapter: Adapter, count: int = 5) -> list[Neighbor]:
-        """The entries whose delta weights point most nearly the same way, nearest first."""
-        found = self._cosines(adapter)
-        if found is None:
+    def neighbors(
+        self, adapter: Adapter, count: int = 5, admits: Callable[[ZooEntry], bool] | None = None
+    ) -> list[Neighbor]:
+        """The entries whose delta weights point most nearly the same way, nearest first.
+
+        Args:
+            adapter: Any adapter; one of other shapes has no neighbors.
+            count: At most so many.
+            admits: Which entries may be found; all, when nothing is given.
+        """
+        cosines = self._cosines(adapter)
+        if cosines is None:
             return []
-        best = found.topk(min(count, len(found)))
+        near: list[Neighbor] = []
         ids = self.map().ids
-        return [
-            Neighbor(entry=self._by_id[ids[i]], cosine=float(value))
-            for value, i in zip(best.values, best.indices.tolist(), strict=True)
-        ]
+        for i in cosines.argsort(descending=True).tolist():
+            entry = self._by_id[ids[i]]
+            if len(near) < count and (admits is None or admits(entry)):
+                near.append(Neighbor(entry=entry, cosine=float(cosines[i])))
+        return near
+
+    def comparable(self, adapter: Adapter) -> bool:
+        """Whether the zoo has adapters of the same shapes."""
+        return self._cosines(adapter) is not None
 
     def _adapter(self, entry_id: str) -> Adapter:
         if entry_id not in self._adapters:

@@ -20,6 +20,13 @@ The figures are the generator's own report: measured also on tasks and wordings 
 shown, and none picked.
 """
 
+_NO_ENCODER = """\
+### Predicted quality
+
+No quality encoder is installed, so the quality of an adapter is not predicted from its weights:
+compare its answers on your own inputs instead.
+"""
+
 _PROGRAMS = """\
 ### From a program
 
@@ -49,4 +56,6 @@ class AboutTab:
             gr.HTML(report_bars(report.scores), elem_id="report", js_on_load=None)
             with gr.Accordion("The whole report", open=False):
                 gr.Markdown(report.text)
+        if not parts.service.quality.installed:
+            gr.Markdown(_NO_ENCODER)
         gr.Markdown(_PROGRAMS)

@@ -11,11 +11,13 @@ import gradio as gr
 from app.pictures.findings import note
 from app.pictures.heat_map import heat_map
 from app.service import limits
+from app.service.candidates import Candidate
 from app.service.generation import GenerateRequest, Shape
-from app.service.service import Candidate
 from app.service.sessions import CancelledError, Session
 from app.service.uploads import read_rows
-from app.tabs.common import LIGHT, PRIVATE, SAMPLING, Parts, answer_table, sentences
+from app.tabs.candidates import candidate_table
+from app.tabs.common import LIGHT, PRIVATE, SAMPLING, Parts, sentences
+from app.tabs.trial import trial
 
 EXAMPLES = [
     [
@@ -116,11 +118,12 @@ class GenerateTab:
 
     def _build_result(self) -> None:
         self.status = gr.HTML(note(EMPTY), elem_id="status", js_on_load=None)
+        self.made = gr.HTML("", elem_id="made", js_on_load=None)
         self.answers = gr.HTML("", elem_id="answers", js_on_load=None)
         with gr.Group(visible=False) as self.keep:
             self.pick = gr.Radio([], label="Candidate to take home", elem_id="pick", visible=False)
             self.download = gr.DownloadButton(
-                "Download the adapter (PEFT, .zip)", elem_id="download", variant="primary"
+                "Download the adapter (.zip)", elem_id="download", variant="primary"
             )
             with gr.Accordion("Use it from Python", open=False):
                 self.code = gr.Code(language="python", label="Python", interactive=False)
@@ -131,7 +134,7 @@ class GenerateTab:
             *(self.description, self.inputs, self.prompts, self.pairs, self.file, self.base),
             *(self.rank, self.targets, self.candidates, self.steps, self.guidance, self.seed),
         }
-        shown = [self.status, self.shape, self.answers, self.keep]
+        shown = [self.status, self.shape, self.made, self.answers, self.keep]
         shown += [self.pick, self.download, self.code, self.cancel]
         started = gr.on(
             [self.run.click, self.description.submit],
@@ -170,6 +173,7 @@ class GenerateTab:
         with session.work(asked=True) as cancelled:
             yield {
                 self.status: note("Reading the description …", kind="busy"),
+                self.made: "",
                 self.answers: "",
                 self.keep: gr.update(visible=False),
             }
@@ -236,6 +240,7 @@ class GenerateTab:
         choices = [(f"#{i}", one.own.id) for i, one in enumerate(made, start=1)]
         return {
             self.status: note(text, kind="good"),
+            self.made: candidate_table(made),
             self.keep: gr.update(visible=True),
             self.pick: gr.update(choices=choices, value=first.own.id, visible=several),
             self.download: gr.update(value=str(first.zip)),
@@ -249,13 +254,11 @@ class GenerateTab:
         if not (values[self.inputs] or "").strip():
             return
         shown = [one.own.id for one in made[:4]]
-        head, rows = self._parts.service.answers(session, shown, values[self.inputs])
         names = ["base + adapter"] if len(shown) == 1 else [f"with #{i + 1}" for i in range(4)]
-        titles = [*head[:2], *names[: len(shown)]]
-        found: list[list[str]] = []
-        for row in rows:
-            found.append(row)
-            yield {self.answers: answer_table(titles, found)}
+        titles = names[: len(shown)]
+        asked = values[self.inputs]
+        for markup in trial(self._parts.service, session, shown, asked, titles=titles):
+            yield {self.answers: markup}
 
     def _idle(self) -> dict[Any, Any]:
         return {self.cancel: gr.update(interactive=False)}

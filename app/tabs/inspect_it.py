@@ -8,10 +8,11 @@ import gradio as gr
 
 from app.pictures.findings import findings, note
 from app.pictures.heat_map import heat_map
-from app.pictures.markup import render, table
 from app.pictures.spectra import module_table
+from app.service.candidates import says
 from app.service.zoo_view import Neighbor
 from app.tabs.common import LIGHT, PRIVATE, Parts, sentences
+from app.tabs.listing import ON_CLICK, entry_list
 from lora_gen.errors import LoraGenError
 
 EMPTY = "Upload an adapter, or pick one. Nothing in it is run; it is only measured."
@@ -41,7 +42,7 @@ class InspectTab:
             with gr.Column(scale=6, min_width=300):
                 self.shape = gr.HTML("", elem_id="inspect-shape", js_on_load=None)
                 self.modules = gr.HTML("", elem_id="inspect-modules", js_on_load=None)
-                self.near = gr.HTML("", elem_id="inspect-near", js_on_load=None)
+                self.near = gr.HTML("", elem_id="inspect-near", js_on_load=ON_CLICK)
                 with gr.Accordion("Its card, as written by its author", open=False):
                     self.card = gr.Textbox(label="Card", lines=8, max_lines=24, interactive=False)
         self.shown = [self.found, self.shape, self.modules, self.near, self.card]
@@ -83,9 +84,5 @@ class InspectTab:
 def _neighbors(near: list[Neighbor]) -> str:
     if not near:
         return note("No zoo adapter has the same modules, so there is nothing to compare with.")
-    rows = [[f"{n.cosine:.2f}", _says(n.entry.descriptions, n.entry.task)] for n in near]
-    return render(table(["cosine", "nearest in the zoo, by weights"], rows, label="Neighbors"))
-
-
-def _says(descriptions: tuple[str, ...], task: str) -> str:
-    return descriptions[0] if descriptions else task
+    rows = [(n.entry, says(n.entry), f" · cosine {n.cosine:.2f}") for n in near]
+    return entry_list(rows, label="Nearest in the zoo, by weights", heading=True)

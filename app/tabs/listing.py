@@ -10,15 +10,24 @@ from lora_gen.zoo.entry import ZooEntry
 SHOWN = 60
 
 
-def entry_list(rows: Sequence[tuple[ZooEntry, str, str]], *, label: str, total: int = 0) -> str:
+def entry_list(
+    rows: Sequence[tuple[ZooEntry, str, str]],
+    *,
+    label: str,
+    total: int = 0,
+    heading: bool = False,
+) -> str:
     """Markup of the list.
 
     Args:
         rows: (entry, the wording to show, a short measure such as a cosine).
         label: What the list is, for screen readers.
         total: How many there are, when fewer are shown.
+        heading: Whether the label is shown above the list.
     """
     box = element("div", class_="lg-list", role="region", aria_label=label)
+    if heading:
+        add(box, "h4", label)
     listed = add(box, "ul")
     for entry, wording, measure in rows:
         item = add(listed, "li")
@@ -44,8 +53,3 @@ element.addEventListener('click', (event) => {
 });
 """
 """Ours alone, no value goes into it: tells the page which button of which row was clicked."""
-
-
-def says(entry: ZooEntry) -> str:
-    """What an entry does, in words."""
-    return entry.descriptions[0] if entry.descriptions else entry.task

@@ -9,7 +9,8 @@ import gradio as gr
 
 from app.pictures.findings import note
 from app.service.limits import MAX_INPUTS, MAX_STRENGTH
-from app.tabs.common import ANSWERING, PRIVATE, Parts, answer_table, sentences
+from app.tabs.common import ANSWERING, PRIVATE, Parts, sentences
+from app.tabs.trial import trial
 
 EMPTY = "Choose up to four adapters, write inputs, and compare what the base answers with each."
 
@@ -62,13 +63,14 @@ class TryTab:
         yield note("Asking the base …", kind="busy")
         try:
             session = self._parts.session(request)
-            head, rows = self._parts.service.answers(
-                session, adapters or [], inputs, strength=strength, blend=bool(blend)
+            yield from trial(
+                self._parts.service,
+                session,
+                adapters or [],
+                inputs,
+                strength=strength,
+                blend=bool(blend),
             )
-            found: list[list[str]] = []
-            for row in rows:
-                found.append(row)
-                yield answer_table(head, found)
         except Exception:
             yield note(EMPTY)
             raise

@@ -9,8 +9,10 @@ import gradio as gr
 from app.pictures.findings import note
 from app.pictures.zoo_map import ON_CLICK as MAP_ON_CLICK
 from app.pictures.zoo_map import Point, zoo_map
+from app.service.candidates import says
+from app.service.limits import MAX_EXPORT
 from app.tabs.common import LIGHT, PRIVATE, Parts, sentences
-from app.tabs.listing import ON_CLICK, SHOWN, entry_list, says
+from app.tabs.listing import ON_CLICK, SHOWN, entry_list
 from lora_gen.errors import LoraGenError
 
 ALL = "all"
@@ -35,6 +37,8 @@ class ZooTab:
                 label="Split",
             )
         self.list = gr.HTML(self.rows("", ALL), elem_id="zoo-list", js_on_load=ON_CLICK)
+        with gr.Accordion("Take adapters home", open=False):
+            self._build_export()
         with gr.Accordion("Add an adapter", open=False):
             self._build_adding()
         gr.on(
@@ -45,6 +49,28 @@ class ZooTab:
             **LIGHT,
             **PRIVATE,
         )
+
+    def _build_export(self) -> None:
+        self.chosen = gr.Dropdown(
+            self._parts.service.menu_of_zoo(),
+            value=[],
+            multiselect=True,
+            max_choices=MAX_EXPORT,
+            label=f"Adapters to take home, at most {MAX_EXPORT}",
+            elem_id="zoo-chosen",
+        )
+        self.pack = gr.Button("Make the zip", elem_id="zoo-pack")
+        self.packed = gr.DownloadButton(
+            "Download the adapters (.zip)", visible=False, elem_id="zoo-export"
+        )
+        self.pack.click(self.export, self.chosen, self.packed, **LIGHT, **PRIVATE)
+
+    @sentences
+    def export(self, chosen: list[str] | None, request: gr.Request) -> Any:
+        """The download of the chosen entries."""
+        session = self._parts.session(request)
+        zip = self._parts.service.export(session, chosen or [])
+        return gr.update(value=str(zip), visible=True)
 
     def _build_adding(self) -> None:
         gr.Markdown(

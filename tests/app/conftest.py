@@ -1,12 +1,12 @@
 """One served app for all tests of it, with a zoo in which strangers wrote some of the texts."""
 
-import os
 import select
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,16 @@ def app_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def app_url(app_zoo: Path) -> Iterator[str]:
     """Address of an app that runs as users start it, in a process of its own."""
-    command = [sys.executable, "-m", "app", "--port", "0", "--zoo", str(app_zoo)]
-    command += ["--quarantine", str(app_zoo.parent / "quarantine")]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ}
-    )
-    try:
-        yield _address(process)
-    finally:
-        process.terminate()
-        process.wait(60)
+    with _served(app_zoo, "--quarantine", str(app_zoo.parent / "quarantine")) as url:
+        yield url
+
+
+@pytest.fixture
+def mcp_url(app_zoo: Path) -> Iterator[str]:
+    """Address of an app that offers its endpoints as MCP tools too."""
+    pytest.importorskip("mcp", reason="MCP needs the extra `mcp`")
+    with _served(app_zoo, "--mcp") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +75,17 @@ def opened(page: Any, app_url: str) -> Iterator[Any]:
     assert dialogs == []
     own = (app_url, "data:", "blob:")
     assert [url for url in strangers if not url.startswith(own)] == []
+
+
+@contextmanager
+def _served(zoo: Path, *options: str) -> Iterator[str]:
+    command = [sys.executable, "-m", "app", "--port", "0", "--zoo", str(zoo), *options]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield _address(process)
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -41,10 +41,12 @@ def test_endpoints_are_listed_with_their_types(client: Any) -> None:
     found = client.view_api(return_format="dict")["named_endpoints"]
     assert sorted(found) == [
         "/answer_inputs",
+        "/cancel_generation",
         "/generate_adapters",
         "/inspect_adapter",
         "/list_adapters",
         "/search_zoo",
+        "/similar_adapters",
     ]
 
 
@@ -62,6 +64,27 @@ def test_search_endpoint_finds_the_nearest_description(client: Any) -> None:
     found = client.predict(PAIRS, 3, api_name="/search_zoo")
     assert len(found) == 3
     assert found[0]["cosine"] >= found[1]["cosine"] >= found[2]["cosine"]
+
+
+def test_similar_endpoint_finds_a_zoo_adapter_by_its_own_weights(client: Any) -> None:
+    listed = client.predict(api_name="/list_adapters")
+    one = next(found["id"] for found in listed if found["id"].startswith("zoo:"))
+    found = client.predict(one, 2, api_name="/similar_adapters")
+    assert found[0]["id"] == one
+    assert found[0]["cosine"] == pytest.approx(1, abs=1e-3)
+
+
+def test_cancel_endpoint_ends_a_run_and_keeps_nothing(app_url: str) -> None:
+    from gradio_client import Client
+
+    client = Client(app_url, verbose=False)
+    job = client.submit(PAIRS, "tiny_lm", 8, 64, 64, 1.0, 0, api_name="/generate_adapters")
+    next(iter(job))
+    assert client.predict(api_name="/cancel_generation") == 1
+    with pytest.raises(Exception, match=r"Cancelled\. Nothing was kept"):
+        job.result()
+    listed = client.predict(api_name="/list_adapters")
+    assert all(found["id"].startswith("zoo:") for found in listed)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_factories import AXE, HOSTILE, TABS, answers, generate, open_tab, peft_answer
+from app_factories import (
+    AXE,
+    HOSTILE,
+    TABS,
+    answers,
+    download,
+    generate,
+    open_tab,
+    peft_answer,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -13,20 +22,12 @@ TASK = "extract the domain of an email address, then write it in uppercase"
 INPUT = "maria.lopez@acme.org"
 
 
-def _download(page: Any, folder: Path) -> Path:
-    with page.expect_download() as waiting:
-        page.click("#download")
-    path = folder / str(waiting.value.suggested_filename)
-    waiting.value.save_as(path)
-    return path
-
-
 def test_downloaded_adapter_answers_the_same_in_peft(opened: Any, tmp_path: Path) -> None:
     generate(opened, TASK, INPUT)
     ((given, base, answer),) = answers(opened, "#answers")
     assert given == INPUT
     assert answer != base
-    path = _download(opened, tmp_path)
+    path = download(opened, "#download", tmp_path)
     assert path.name.startswith("lora-")
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path)
@@ -48,7 +49,7 @@ def test_try_tab_starts_with_the_own_adapter_and_strength_zero_is_the_base(opene
 
 def test_uploaded_zip_is_inspected(opened: Any, tmp_path: Path) -> None:
     generate(opened, TASK, INPUT)
-    path = _download(opened, tmp_path)
+    path = download(opened, "#download", tmp_path)
     open_tab(opened, "Inspect")
     opened.set_input_files("#inspect-files input[type=file]", path)
     opened.wait_for_selector("#findings .lg-verdict")

@@ -119,6 +119,7 @@ def test_guard_slows_down_whoever_asks_for_files_for_ever() -> None:
     ("waiting", "status", "sentence"),
     [
         (Waiting(total=32, mine=0, seconds=16), 503, "Try again in 16 s"),
+        (Waiting(total=3, mine=0, seconds=180), 503, "Try again in 180 s"),
         (Waiting(total=3, mine=2, seconds=1), 429, "2 of your requests are running"),
     ],
 )

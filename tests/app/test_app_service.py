@@ -15,6 +15,9 @@ from app.pictures.markup import element, render, table
 from app.service import limits
 from app.service.downloads import zip_folder
 from app.service.generation import GenerateRequest
+from app.service.models import Models
+from app.service.quality import Forecast, QualityPredictor
+from app.service.search import Wanted
 from app.service.sessions import MAX_ADAPTERS, OwnAdapter, Session, Sessions
 from app.service.uploads import read_rows, receive_adapter
 from app.service.zoo_view import _Frame
@@ -178,3 +181,55 @@ def test_password_opens_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _arguments(*words: str) -> argparse.Namespace:
     return parser().parse_args(words)
+
+
+def test_work_that_was_asked_for_can_be_cancelled_before_it_begins(tmp_path: Path) -> None:
+    session = Session(tmp_path / "s")
+    assert session.ask()
+    assert session.cancel() == 1
+    with session.work(asked=True) as cancelled:
+        assert cancelled.is_set()
+    with session.work(asked=True) as cancelled:
+        assert not cancelled.is_set()
+
+
+def test_asking_again_while_work_runs_changes_nothing(tmp_path: Path) -> None:
+    session = Session(tmp_path / "s")
+    with session.work():
+        assert not session.ask()
+    assert session.ask()
+
+
+def test_work_that_ends_after_its_visitor_left_leaves_no_files(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    session = sessions.get("visitor")
+    with session.work() as cancelled:
+        sessions.close("visitor")
+        assert cancelled.is_set()
+        _, folder = session.new_folder()
+        folder.mkdir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_forecast_without_an_encoder_says_so(tmp_path: Path) -> None:
+    predictor = QualityPredictor(tmp_path, Models("", ()))
+    assert not predictor.installed
+    assert str(predictor.of(_adapter())) == "not predicted: no quality encoder is installed"
+
+
+def test_forecast_with_numbers_shows_its_interval() -> None:
+    forecast = Forecast(accuracy=0.8, low=0.61, high=0.93, reason="")
+    assert str(forecast) == "0.80, 90% interval 0.61 to 0.93"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [(("wild", 0, 0), "`split` must be one of"), ((None, 1000, 0), "`max_rank` must be a number")],
+)
+def test_filters_refuse_what_no_entry_can_have(given: Any, sentence: str) -> None:
+    with pytest.raises(GeneratorError, match=sentence):
+        Wanted.of(*given)
+
+
+def test_empty_filters_admit_every_entry() -> None:
+    assert Wanted.of("", 0, 0) == Wanted()
