@@ -21,6 +21,7 @@ from lora_gen.cli.common import (
     quiet_pipelines,
     require_free,
 )
+from lora_gen.cli.generate_large import streamed
 from lora_gen.cli.rows import read_examples, read_prompts
 from lora_gen.errors import ConditionError
 
@@ -151,8 +152,10 @@ def generate(
     )
     _check(asked)
     quiet_libraries()
-    adapters, provenance = _sample(asked)
     where = Written(out=out, format=format.value, exact=exact, overwrite=overwrite)
+    if streamed(asked, where, json_output=json_output):
+        return
+    adapters, provenance = _sample(asked)
     folders = _save(adapters, provenance, where)
     answers = _try(provenance[0]["base"], adapters, try_inputs or [])
     if json_output:
