@@ -81,6 +81,9 @@ def _start(path: Path) -> bytes:
 def _copy(files: list[Path], into: Path) -> Path:
     if not files:
         raise AdapterFormatError("Nothing was uploaded. Choose a zip file or an adapter's files.")
+    special = next((file.name for file in files if not file.is_file()), None)
+    if special is not None:
+        raise UnsafeFileError(f"`{special[:80]}` is not a regular file. Upload the file itself.")
     size = sum(file.stat().st_size for file in files)
     if size > MAX_UPLOAD_BYTES:
         raise AdapterLimitError(

@@ -42,7 +42,7 @@ class ServiceEntrances:
         from app.service.models import Models
         from app.service.uploads import receive_adapter
 
-        files = sorted(str(file) for file in path.iterdir()) if path.is_dir() else [str(path)]
+        files = _picked(path)
         into = self.sandbox / "tmp" / "session"
         source, adapter = receive_adapter(files, into)
         try:
@@ -98,3 +98,13 @@ class ServiceEntrances:
             shutil.rmtree(place)
         assert steps == TOY_STEPS
         return Answer(OK)
+
+
+def _picked(path: Path) -> list[str]:
+    """What a visitor would send of a folder: what the page's picker shows, or else everything."""
+    if not path.is_dir():
+        return [str(path)]
+    files = sorted(path.iterdir())
+    shown = [file for file in files if file.suffix in (".zip", ".safetensors", ".json", ".md")]
+    weights = any(file.suffix == ".safetensors" for file in shown)
+    return [str(file) for file in (shown if weights else files)]

@@ -295,7 +295,7 @@ add(
     alone("x.bin", pickle.dumps(Canary())),
     "UNSAFE",
     "never opened",
-    entrances=ADAPTER[:-1],
+    entrances=ADAPTER[:-2],
 )
 add("W35", "zip", data(b"PK\x03\x04" + bytes(60)), F, "this is a zip archive")
 add("W36", "lfs-pointer", data(LFS), F, "Git LFS pointer: run `git lfs pull`")
@@ -322,8 +322,8 @@ add(
     entrances=READERS,
 )
 add("W00", "good", adapter, OK, entrances=(*READERS, "archive_of"))
-add("W00", "missing", lambda folder: folder / "absent", F, "does not exist", entrances=ADAPTER[:-1])
-add("W00", "name-too-long", lambda folder: folder / ("x" * 5000), F, "", entrances=ADAPTER[:-1])
+add("W00", "missing", lambda folder: folder / "absent", F, "does not exist", entrances=ADAPTER[:-2])
+add("W00", "name-too-long", lambda folder: folder / ("x" * 5000), F, "", entrances=ADAPTER[:-2])
 add(
     "W00",
     "one-module",
