@@ -20,7 +20,7 @@ from lora_gen.adapter.base_model import BaseModelSpec, select_targets
 from recipes.benchmarks.ours import BASES
 
 _RPG_CHANNELS = (1, 32, 64, 128, 64, 32, 1)
-_DND_SHAPES = (
+DND_SHAPES = (
     *((128, 384, 384), (128, 200, 300), (128, 100, 256), (256, 50, 200), (512, 50, 200)),
     *((1024, 25, 200), (1024, 10, 200), (2048, 10, 200), (4296, 10, 130)),
 )
@@ -183,12 +183,12 @@ def rpg(width: int, values: int, share: int, device: str = "cpu") -> Callable[[]
 def dnd(device: str = "cpu") -> Callable[[], dict[str, Any]]:
     """One whole pass at the width published for Qwen2.5-0.5B, rank 8: 4.4 M values."""
     with torch.device("meta"):
-        pairs = pairwise(_DND_SHAPES)
+        pairs = pairwise(DND_SHAPES)
         network = nn.Sequential(*(DndLayer(a, b) for a, b in pairs))
     network = network.to(torch.bfloat16).to_empty(device=device).eval()
     for parameter in network.parameters():
         nn.init.uniform_(parameter, -0.01, 0.01)
-    prompts_LHW = torch.randn(_DND_SHAPES[0], dtype=torch.bfloat16, device=device)
+    prompts_LHW = torch.randn(DND_SHAPES[0], dtype=torch.bfloat16, device=device)
 
     @torch.no_grad()
     def work() -> dict[str, Any]:
