@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 UPLOAD_BYTES = 512 * 2**20
 MOST_SESSIONS, MOST_THREADS = 1_000, 40
 MOST_IDLE = 24 * 3_600
+MOST_TEMPORARY = 10**11
 UNSAFE = frozenset({"chatbot", "fileexplorer", "loginbutton", "plot"})
 """Components that list our files, log in elsewhere, or show markup that others wrote."""
 
@@ -146,6 +147,9 @@ def _components(page: Any) -> Iterator[str]:
 def _guard(page: Any, config: AppConfig) -> Iterator[str]:
     """The middleware in front of everything."""
     options = {m.cls.__name__: m.kwargs for m in page.app.user_middleware}
+    room = options.get("UploadGate", {}).get("room")
+    if room is None or not 0 < room.quota <= MOST_TEMPORARY:
+        yield "temporary files have no quota"
     guard = options.get("Guard", {}).get("config")
     if guard is None:
         yield "no guard stands in front of it"

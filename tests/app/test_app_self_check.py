@@ -32,6 +32,7 @@ def _middleware(name: str, **kwargs: Any) -> SimpleNamespace:
 
 CORS = _middleware("CustomCORSMiddleware", strict_cors=True)
 GUARD = _middleware("Guard", config=GuardConfig(hosts=("127.0.0.1",)))
+GATE = _middleware("UploadGate", room=SimpleNamespace(quota=4_000_000_000))
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def _page(config: AppConfig, work: Path, **changes: Any) -> SimpleNamespace:
         "allowed_paths": [],
         "blocked_paths": [str(config.zoo), str(config.reports), config.generator],
         "blocks": {1: _block("markdown", sanitize_html=True), 2: _block("textbox")},
-        "app": SimpleNamespace(user_middleware=[CORS, GUARD]),
+        "app": SimpleNamespace(user_middleware=[CORS, GUARD, GATE]),
     }
     return SimpleNamespace(**{**safe, **changes})
 
@@ -95,9 +96,13 @@ def test_safe_page_has_no_fault(config: AppConfig, work: Path) -> None:
         ({"state_session_capacity": 10_000}, "10000 sessions are kept"),
         ({"allowed_paths": ["/"]}, "files under / may be read"),
         ({"show_error": True}, "errors are shown as they are"),
-        ({"enable_monitoring": None, "app": SimpleNamespace(user_middleware=[GUARD])}, "other"),
+        (
+            {"enable_monitoring": None, "app": SimpleNamespace(user_middleware=[GUARD, GATE])},
+            "other",
+        ),
         ({"enable_monitoring": True}, "traffic is monitored"),
-        ({"app": SimpleNamespace(user_middleware=[CORS])}, "no guard stands in front of it"),
+        ({"app": SimpleNamespace(user_middleware=[CORS, GATE])}, "no guard stands in front of it"),
+        ({"app": SimpleNamespace(user_middleware=[CORS, GUARD])}, "temporary files have no quota"),
         ({"blocks": {1: _block("fileexplorer")}}, "it has a fileexplorer"),
         ({"blocks": {1: _block("markdown", sanitize_html=False)}}, "a text's markup is not"),
     ],
@@ -153,7 +158,7 @@ def test_folder_that_others_can_read_is_named(config: AppConfig, work: Path) -> 
 def test_guard_that_lets_too_much_in_is_named(
     config: AppConfig, work: Path, guard: GuardConfig, sentence: str
 ) -> None:
-    middleware = [CORS, _middleware("Guard", config=guard)]
+    middleware = [CORS, _middleware("Guard", config=guard), GATE]
     page = _page(config, work, app=SimpleNamespace(user_middleware=middleware))
     (found,) = faults(page, work, config)
     assert found.startswith(sentence)
