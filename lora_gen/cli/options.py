@@ -32,6 +32,9 @@ Generator = Annotated[
     str | None,
     typer.Option("--generator", help="Generator folder or hub id. Default: the embedded one."),
 ]
+FORMAT = typer.Option(
+    "--to", "--format", help="Format to write. Default: what the base's own library reads."
+)
 Format = Annotated[FolderFormat, typer.Option("--to", "--format", help="Format to write.")]
 Exact = Annotated[
     bool,
