@@ -27,6 +27,7 @@ from lora_gen.errors import ConditionError
 
 if TYPE_CHECKING:
     from lora_gen.adapter.adapter import Adapter
+    from lora_gen.adapter.base_model import BaseModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Asked:
     examples: list[tuple[str, str]] | None
     base: str | None
     rank: int
-    target: str | list[str]
+    target: str | list[str] | None
     num: int
     steps: int | None
     guidance: float | None
@@ -52,7 +53,8 @@ class Written:
     """How and where adapters are written."""
 
     out: Path
-    format: str
+    format: str | None
+    """Default: what the base's own library reads."""
     exact: bool
     overwrite: bool
 
@@ -72,8 +74,12 @@ Examples = Annotated[
 ]
 Rank = Annotated[int, typer.Option("--rank", min=1, max=512, help="LoRA rank.")]
 Target = Annotated[
-    str,
-    typer.Option("--target", help="all-linear, attention, mlp, or names such as q_proj,v_proj."),
+    str | None,
+    typer.Option(
+        "--target",
+        help="all-linear, attention, mlp, or names such as q_proj,v_proj. "
+        "Default: the generator's own.",
+    ),
 ]
 Num = Annotated[
     int,
@@ -103,7 +109,12 @@ AllowUntrained = Annotated[
 ]
 Try = Annotated[
     list[str] | None,
-    typer.Option("--try", metavar="INPUT", help="Input to answer at once; may be repeated."),
+    typer.Option(
+        "--try",
+        metavar="INPUT",
+        help="Input to answer at once; may be repeated. For a base that draws, what to draw: "
+        "the contact sheet OUT.png shows the base beside the adapters.",
+    ),
 ]
 
 
@@ -114,7 +125,7 @@ def generate(
     examples: Examples = None,
     base: options.Base = None,
     rank: Rank = 4,
-    target: Target = "all-linear",
+    target: Target = None,
     num: Num = 1,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -123,7 +134,7 @@ def generate(
     try_inputs: Try = None,
     generator: options.Generator = None,
     allow_untrained: AllowUntrained = False,
-    format: options.Format = options.FolderFormat.peft,
+    format: Annotated[options.FolderFormat | None, options.FORMAT] = None,
     exact: options.Exact = False,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
@@ -134,6 +145,7 @@ def generate(
     lora-gen generate "keep only the digits" --out digits --try "(415) 555-0132"
     lora-gen generate --examples pairs.csv --out learned
     lora-gen generate "write the date as day, month name and year" --num 4 --seed 7 --out dates
+    lora-gen generate "thick black outlines" --base tiny_sd --out style --try "two red circles"
     """
     require_free(out, overwrite=overwrite)
     asked = Asked(
@@ -152,20 +164,33 @@ def generate(
     )
     _check(asked)
     quiet_libraries()
-    where = Written(out=out, format=format.value, exact=exact, overwrite=overwrite)
-    if streamed(asked, where, json_output=json_output):
-        return
+    where = Written(out=out, format=format and format.value, exact=exact, overwrite=overwrite)
+    if not streamed(asked, where, json_output=json_output):
+        _generate(asked, where, try_inputs or [], json_output=json_output)
+
+
+def _generate(asked: Asked, where: Written, inputs: list[str], *, json_output: bool) -> None:
+    """Sample, save, try and show adapters that fit in memory."""
+    from lora_gen.adapter.base_model import BaseModelSpec
+    from lora_gen.cli.pictures import draw_sheet, sheet_record, show_use
+
     adapters, provenance = _sample(asked)
-    folders = _save(adapters, provenance, where)
-    answers = _try(provenance[0]["base"], adapters, try_inputs or [])
+    spec = BaseModelSpec.from_config(provenance[0]["base"])
+    folders = _save(adapters, provenance, where, spec)
+    draws = spec.kind == "diffusers"
+    sheet = draw_sheet(spec.id, adapters, inputs, where.out) if draws and inputs else None
+    answers = _try(spec.id, adapters, [] if draws else inputs)
     if json_output:
-        print_json(_report(folders, adapters, provenance, answers))
+        print_json(_report(folders, adapters, provenance, answers) | sheet_record(sheet))
     else:
         _show(folders, adapters, answers)
+        show_use(folders[0], sheet=sheet, draws=draws)
 
 
-def _target(value: str) -> str | list[str]:
+def _target(value: str | None) -> str | list[str] | None:
     """A group's name, or the listed suffixes."""
+    if value is None:
+        return None
     names = [name.strip() for name in value.split(",") if name.strip()]
     return names if "," in value else value.strip()
 
@@ -190,7 +215,7 @@ def _sample(asked: Asked) -> tuple[list[Adapter], list[dict[str, Any]]]:
     from lora_gen.pipeline import LoraGenPipeline
 
     quiet_pipelines()
-    pipe = LoraGenPipeline.from_pretrained(asked.generator or default_generator())
+    pipe = LoraGenPipeline.from_pretrained(asked.generator or default_generator(asked.base))
     with _progress(asked.steps) as advance:
         output = pipe(
             text=asked.text,
@@ -230,16 +255,15 @@ def _save(
     adapters: Sequence[Adapter],
     provenance: Sequence[dict[str, Any]],
     where: Written,
+    spec: BaseModelSpec,
 ) -> list[Path]:
     """Folders of the written adapters; several appear together or not at all."""
-    from lora_gen.adapter.base_model import BaseModelSpec
     from lora_gen.adapter.io import save_adapter
     from lora_gen.files import publish_folder
 
-    spec = BaseModelSpec.from_config(provenance[0]["base"])
     extras: list[dict[str, Any]] = [
         {
-            "format": where.format,
+            "format": where.format or ("diffusers" if spec.kind == "diffusers" else "peft"),
             "exact": where.exact,
             "base": spec,
             "provenance": record,
@@ -298,4 +322,3 @@ def _show(
             print_answers(tried, title=str(folder) if len(folders) > 1 else None)
         name = printable(str(folder))
         console().print(f"Saved {name}: rank {adapter.max_rank}, {len(adapter.pairs)} modules.")
-    console().print(f'Use it: lora-gen apply {printable(str(folders[0]))} "another input"')
