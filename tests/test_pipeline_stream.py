@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from generator_factories import tiny_condition, tiny_denoiser, tiny_layout
 
 from lora_gen.adapter.io import load_adapter
 from lora_gen.codec.pieces import factor_pieces
-from lora_gen.errors import AdapterValueError, GeneratorError, OutputPathError
+from lora_gen.errors import AdapterValueError, GeneratorError, OutputPathError, StorageError
 from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.pipeline_stream import StreamOptions, StreamRequest, stream_folder
 
@@ -117,6 +119,18 @@ def test_stream_leaves_nothing_when_a_value_is_not_finite(tmp_path: Path) -> Non
     made = LoraGenPipeline.build(denoiser)
     with pytest.raises(AdapterValueError, match="values that are NaN, infinite"):
         stream_folder(made, tmp_path / "out", REQUEST, options=StreamOptions(**EXACT))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stream_leaves_nothing_when_the_disk_is_full(
+    pipe: LoraGenPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(StorageError, match=r"No space left on device\). Nothing was changed"):
+        _streamed(pipe, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -43,11 +43,15 @@ class FactorFile:
             metadata={"format": "pt"},
         )
         self._scratch_path = folder / "columns.safetensors"
-        self._scratch = TensorFile(
-            self._scratch_path,
-            {name: (rank, shape.out_features) for name, shape in modules.items()},
-            dtype=_DTYPES[dtype],
-        )
+        try:
+            self._scratch = TensorFile(
+                self._scratch_path,
+                {name: (rank, shape.out_features) for name, shape in modules.items()},
+                dtype=_DTYPES[dtype],
+            )
+        except BaseException:
+            self._target.__exit__(None, None, None)
+            raise
 
     def __enter__(self) -> FactorFile:
         return self
