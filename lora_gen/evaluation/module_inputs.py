@@ -14,7 +14,13 @@ from lora_gen.conditioning.chat import Lines
 
 @torch.no_grad()
 def module_inputs(
-    model: nn.Module, lines: Lines, factors: StackedFactors, *, limit: int = 128, seed: int = 0
+    model: nn.Module,
+    lines: Lines,
+    factors: StackedFactors,
+    *,
+    modules: Iterable[str] | None = None,
+    limit: int = 128,
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """Module path -> what it reads on `lines` under one adapter, (tokens, in).
 
@@ -22,11 +28,12 @@ def module_inputs(
         model: The frozen base.
         lines: Questions with answers.
         factors: A stack of one adapter.
+        modules: Which modules to listen at; those that the adapter changes by default.
         limit: Tokens kept, drawn at random and the same for all modules.
         seed: Draws them.
     """
     found: dict[str, Tensor] = {}
-    with stacked_adapters(model, factors), _listening(model, factors, found):
+    with stacked_adapters(model, factors), _listening(model, modules or factors, found):
         model(input_ids=lines.input_ids, use_cache=False)
     used_T = _used(lines).flatten().nonzero()[:, 0]
     source = torch.Generator().manual_seed(seed)

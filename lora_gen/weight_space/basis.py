@@ -110,7 +110,8 @@ def _leading(kept: Tensor | None, fresh: Sequence[Tensor], count: int) -> Tensor
     """The leading scaled directions of what was kept and what came, (O, at most count)."""
     columns_OM = torch.cat([*([kept] if kept is not None else []), *fresh], dim=1)
     u_OK, s_K, _ = torch.linalg.svd(columns_OM, full_matrices=False)
-    return u_OK[:, :count] * s_K[:count]
+    leading_OK: Tensor = u_OK[:, :count] * s_K[:count]
+    return leading_OK
 
 
 def _unit(values_R: Tensor) -> Tensor:

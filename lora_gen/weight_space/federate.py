@@ -54,13 +54,9 @@ def average_factors(adapters: Sequence[Adapter], sizes: Sequence[float]) -> Adap
     pairs = {}
     for name, first in wide[0].pairs.items():
         found = [adapter.pairs[name].folded() for adapter in wide]
-        means = {
-            side: torch.stack(
-                [w * getattr(p, side) for w, p in zip(shares, found, strict=True)]
-            ).sum(0)
-            for side in ("lora_a", "lora_b")
-        }
-        pairs[name] = replace(first, scaling=1.0, **means)
+        a = torch.stack([w * p.lora_a for w, p in zip(shares, found, strict=True)]).sum(0)
+        b = torch.stack([w * p.lora_b for w, p in zip(shares, found, strict=True)]).sum(0)
+        pairs[name] = replace(first, lora_a=a, lora_b=b, scaling=1.0)
     return replace(adapters[0], pairs=pairs)
 
 

@@ -26,6 +26,8 @@ COPY = 5e-3
 """Largest relative distance of a copy: float16 rounding stays far below it."""
 VARIANT = 0.3
 """Largest relative distance of what was quantized or noised."""
+ALONG = 0.3
+"""Largest cosine of a variant's difference with its original."""
 RELATED = 0.15
 """Smallest cosine that unrelated adapters do not reach."""
 RUN = 0.5
@@ -35,6 +37,7 @@ EXPLAINED, EXPLAINED_CUT = 0.9, 0.35
 and cut to a rank no larger than theirs."""
 MOST_PARENTS = 8
 _BLOCK = 64
+_SIMPLEST: tuple[Kind, ...] = ("copy", "truncated", "scaled", "variant")
 _ZERO = 1e-3
 
 
@@ -80,8 +83,9 @@ def lineage(adapters: Mapping[str, Adapter]) -> list[Relation]:
         for child in range(count)
     ]
     found = {child: _copied(zoo, child, near[child]) for child in range(count)}
-    for child in range(count):
-        found[child] = found[child] or _merged(zoo, child, near[child])
+    originals = {child for child, relation in found.items() if relation is None}
+    for child in originals:
+        found[child] = _merged(zoo, child, [j for j in near[child] if j in originals])
     # What was made of an adapter shares its rows too, but was not on the way to it.
     made = {child for child, relation in found.items() if relation is not None}
     for child in range(count):
@@ -92,14 +96,16 @@ def lineage(adapters: Mapping[str, Adapter]) -> list[Relation]:
 
 def _copied(zoo: _Zoo, child: int, near: Sequence[int]) -> Relation | None:
     """The nearest adapter of which the child is a copy, a multiple, a leading part or a variant."""
-    best: tuple[float, int, Kind] | None = None
-    for parent in near:
-        for distance, kind in _alike(zoo, child, parent):
-            if best is None or distance < best[0]:
-                best = (distance, parent, kind)
-    if best is None:
+    # Of several copies or multiples the first is the original; else the nearest is.
+    found = [
+        (_SIMPLEST.index(kind), 0.0 if kind in ("copy", "scaled") else distance, parent)
+        for parent in near
+        for distance, kind in _alike(zoo, child, parent)
+    ]
+    if not found:
         return None
-    _, parent, kind = best
+    number, _, parent = min(found)
+    kind = _SIMPLEST[number]
     weight = float(zoo.gram_NN[child, parent] / zoo.gram_NN[parent, parent].clamp_min(1e-300))
     return Relation(
         child=zoo.names[child],
@@ -129,7 +135,10 @@ def _alike(zoo: _Zoo, child: int, parent: int) -> Iterator[tuple[float, Kind]]:
         if distance < COPY:
             yield distance, "truncated"
     if COPY <= apart < VARIANT and turned >= COPY and later and ranks[0] >= ranks[1]:
-        yield apart, "variant"
+        # Noise has no direction; a run goes on growing along what it has learned.
+        along = float(g[child, parent] - g[parent, parent]) / zoo.length(parent)
+        if abs(along) < ALONG * apart * zoo.length(child):
+            yield apart, "variant"
 
 
 def _merged(zoo: _Zoo, child: int, near: Sequence[int]) -> Relation | None:

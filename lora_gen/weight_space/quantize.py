@@ -215,7 +215,8 @@ def _unpacked(codes: Tensor, scales_G: Tensor, bits: Bits) -> Tensor:
     """Values (G, W)."""
     if bits == 4:
         codes = torch.stack([codes // 16, codes % 16], dim=2).flatten(1)
-    return (codes.float() - 2 ** (bits - 1)) * scales_G.float()[:, None]
+    values_GW: Tensor = (codes.float() - 2 ** (bits - 1)) * scales_G.float()[:, None]
+    return values_GW
 
 
 def _rows(values_GW: Tensor, rank: int, shape: tuple[int, ...]) -> Tensor:

@@ -50,3 +50,10 @@ def test_merge_refuses_another_number_of_weights(saved: list[Adapter], tmp_path:
 
 def test_command_offers_every_method() -> None:
     assert tuple(Method) == METHODS
+
+
+def test_merge_refuses_weights_beside_examples(saved: list[Adapter], tmp_path: Path) -> None:
+    options = ("--examples", tmp_path / "x.csv", "--weights", 1, "--out", tmp_path / "m")
+    result = lora_gen("merge", tmp_path / "a", tmp_path / "b", *options)
+    assert result.exit_code == 2
+    assert "`--examples` is a method of its own." in result.stderr

@@ -15,8 +15,8 @@ from lora_gen.weight_space.edit import direction_between, edit_adapter, principa
 from lora_gen.zoo.entry import ZooEntry
 from recipes.tiny_lm.weight_space.bench import Bench, Task, interval, save
 
-STRENGTHS = (0.5, 1.0, 1.5, 2.0)
-RANK, MOST, PRACTICE = 16, 24, 2
+STRENGTHS = (0.7, 1.0, 1.5)
+RANK, MOST, PRACTICE = 16, 16, 1
 
 
 def attributes(bench: Bench) -> dict[str, dict[str, list[tuple[ZooEntry, ZooEntry]]]]:
@@ -40,7 +40,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     rows: dict[str, list[float]] = {}
     clusters: list[str] = []
     found = attributes(bench)
-    most = sorted(found, key=lambda name: -len(found[name]["held out"]))[:8]
+    most = sorted(found, key=lambda name: -len(found[name]["held out"]))[:4]
     for second in most:
         pairs = found[second]["seen"][:MOST]
         having = [bench.zoo.load(entry.id) for _, entry in pairs]

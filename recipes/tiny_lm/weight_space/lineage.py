@@ -22,7 +22,8 @@ from lora_gen.weight_space.quantize import quantize_adapter
 from lora_gen.weight_space.tree import tree_rows, tree_svg
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, REPORTS, Bench, Task, save
 
-ALONE, EACH, RUNS = 48, 8, 6
+ALONE, EACH, RUNS = 40, 8, 4
+SEED = 1  # thresholds were set on seed 0
 CHECKPOINTS = (15, 30, 45)
 
 Truth = dict[str, tuple[str, frozenset[str]]]
@@ -31,10 +32,10 @@ Truth = dict[str, tuple[str, frozenset[str]]]
 
 def plant(bench: Bench) -> tuple[dict[str, Adapter], Truth]:
     """Adapters in random order, and what was made from what."""
-    tasks = bench.tasks(HELD_OUT, ALONE)
+    tasks = bench.tasks(HELD_OUT, ALONE, SEED)
     adapters = {task.entry.task: task.adapter for task in tasks}
     names, truth = list(adapters), Truth()
-    rng, source = random.Random(0), torch.Generator().manual_seed(0)
+    rng, source = random.Random(SEED), torch.Generator().manual_seed(SEED)
     for i in range(EACH):
         parents = rng.sample(names, 8)
         made = {
@@ -49,7 +50,7 @@ def plant(bench: Bench) -> tuple[dict[str, Adapter], Truth]:
             name = f"{kind} {i}"
             adapters[name] = adapter
             truth[name] = (kind.split(",")[0], frozenset(found))
-    for name, adapter, parent in checkpoints(bench, bench.tasks(("seen",), RUNS)):
+    for name, adapter, parent in checkpoints(bench, bench.tasks(("seen",), RUNS, SEED)):
         adapters[name] = adapter
         if parent is not None:
             truth[name] = ("checkpoint", frozenset({parent}))
@@ -65,7 +66,7 @@ def checkpoints(bench: Bench, tasks: list[Task]) -> list[tuple[str, Adapter, str
         if step in CHECKPOINTS:
             found[step] = {name: (a.clone(), b.clone()) for name, (a, b) in factors.items()}
 
-    starts = [fresh_adapter(bench.spec, rank=4, seed=100 + i) for i in range(len(tasks))]
+    starts = [fresh_adapter(bench.spec, rank=4, seed=100 * SEED + i) for i in range(len(tasks))]
     fit_stack(
         bench.model,
         bench.chat,
