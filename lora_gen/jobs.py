@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def run_jobs(
         workers: Jobs at the same time.
         attempts: Times that a job is tried in all when its worker dies, or the function fails with
             anything but an error of ours, which would only repeat itself.
-        address: Ray cluster to join; by default one is started on this machine.
+        address: Ray cluster to join; by default the one that `RAY_ADDRESS` names, or a new one on
+            this machine.
         resources: For Ray, what a job needs: `CPU`, `GPU`.
 
     Raises:
@@ -179,6 +181,7 @@ class _RayPool:
         self._function = function
         self._owns = not self._ray.is_initialized()
         if self._owns:
+            address = address or os.environ.get("RAY_ADDRESS")
             cluster = {"address": address} if address else {"num_cpus": workers}
             self._ray.init(**cluster, log_to_driver=False, include_dashboard=False)
         options = {f"num_{key.lower()}s": value for key, value in resources.items()}
