@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 QUOTA_BYTES = 4_000_000_000
 """What all visitors' temporary files may have together."""
+
+_UPLOAD = re.compile(r"[0-9a-f]{64}")
+"""The folder of an upload, named by the hash of its content."""
 
 YOUNG_SECONDS = 120.0
 """An upload younger than that may be about to be used, and stays."""
@@ -46,6 +52,7 @@ class TemporaryRoom:
         if needed > self.quota:
             return False
         with self._lock:
+            self._drop_left_over()
             if self.used() + needed <= self.quota:
                 return True
             self._drop_uploads(needed)
@@ -53,6 +60,20 @@ class TemporaryRoom:
                 if not self._close_oldest():
                     return False
             return True
+
+    def _drop_left_over(self) -> None:
+        """Delete what Gradio never does: an empty file for each upload used, and empty folders."""
+        oldest_kept = time.time() - self._young
+        for path in (self.work / "gradio").glob("*"):
+            with suppress(OSError):  # it is gone, or no longer empty
+                status = path.lstat()
+                if status.st_mtime > oldest_kept:
+                    continue
+                if path.name.startswith("tmp") and stat.S_ISREG(status.st_mode):
+                    if status.st_size == 0:
+                        path.unlink()
+                elif _UPLOAD.fullmatch(path.name):
+                    path.rmdir()
 
     def _drop_uploads(self, needed: int) -> None:
         """Delete uploads, the oldest first, until there is room or only young ones are left."""
