@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lora_gen.cli import options
+from lora_gen.cli.best import best_of, require_choice
 from lora_gen.cli.card import generated_card
 from lora_gen.cli.common import (
     console,
@@ -41,6 +42,7 @@ class Asked:
     rank: int
     target: str | list[str] | None
     num: int
+    best: bool
     steps: int | None
     guidance: float | None
     seed: int
@@ -85,6 +87,10 @@ Num = Annotated[
     int,
     typer.Option("--num", min=1, max=64, help="Number of adapters; several go to OUT/0, OUT/1, …"),
 ]
+Best = Annotated[
+    bool,
+    typer.Option("--best", help="Keep one of --num candidates: the best on the --examples."),
+]
 Steps = Annotated[
     int | None,
     typer.Option("--steps", min=1, max=1000, help="Sampler steps. Default: the generator's own."),
@@ -127,6 +133,7 @@ def generate(
     rank: Rank = 4,
     target: Target = None,
     num: Num = 1,
+    best: Best = False,
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Seed = 0,
@@ -143,7 +150,7 @@ def generate(
 
     \b
     lora-gen generate "keep only the digits" --out digits --try "(415) 555-0132"
-    lora-gen generate --examples pairs.csv --out learned
+    lora-gen generate "shorten the name" --num 8 --best --examples pairs.csv --out learned
     lora-gen generate "write the date as day, month name and year" --num 4 --seed 7 --out dates
     lora-gen generate "thick black outlines" --base tiny_sd --out style --try "two red circles"
     """
@@ -156,6 +163,7 @@ def generate(
         rank=rank,
         target=_target(target),
         num=num,
+        best=best,
         steps=steps,
         guidance=guidance,
         seed=seed,
@@ -206,6 +214,8 @@ def _check(asked: Asked) -> None:
         )
     if asked.text is not None:
         check_text(asked.text)
+    if asked.best:
+        require_choice(asked.num, asked.examples)
 
 
 def _sample(asked: Asked) -> tuple[list[Adapter], list[dict[str, Any]]]:
@@ -231,6 +241,8 @@ def _sample(asked: Asked) -> tuple[list[Adapter], list[dict[str, Any]]]:
             callback_on_step_end=advance,
             allow_untrained=asked.allow_untrained,
         )
+    if asked.best:
+        return best_of(output.adapters, output.provenance, asked.examples or [])
     return list(output.adapters), list(output.provenance)
 
 
