@@ -26,7 +26,7 @@ class _Moments:
     def _forward(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x_TI = inputs[0].detach()[self.mask].double()
         self.inputs = self.inputs + x_TI.mT @ x_TI
-        output.register_hook(self._backward)
+        output.register_hook(self._backward)  # type: ignore[no-untyped-call]
 
     def _backward(self, gradient: Tensor) -> None:
         g_TO = gradient.flatten(0, 1).double()

@@ -30,7 +30,7 @@ def score(
     """
     from lora_gen.adapter.io import load_adapter
     from lora_gen.cli.search import require_encoder
-    from lora_gen.retrieval.predict import score_adapter
+    from lora_gen.retrieval.predict import DOUBTFUL_FIT, score_adapter
 
     quiet_libraries()
     trained = require_encoder(encoder)
@@ -49,5 +49,8 @@ def score(
         rows.append(("predicted accuracy", f"{found.accuracy:.2f}"))
         rows.append(("90% interval", f"{found.low:.2f} to {found.high:.2f}"))
     rows += [(fact.name, f"{fact.answer} ({fact.probability:.0%})") for fact in found.facts]
+    if found.base_fit is not None:
+        fits = "doubtful" if found.base_fit < DOUBTFUL_FIT else "as expected"
+        rows.append(("trained on this base", f"{fits} ({found.base_fit:+.1f})"))
     rows.append(("distance from training", f"{found.distance:.1f} of {found.limit:.1f}"))
     print_table(rows, header=("finding", "value"))

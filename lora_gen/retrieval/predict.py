@@ -14,7 +14,12 @@ from lora_gen.models.adapter_encoder import AdapterEncoder
 from lora_gen.models.quality import spread
 from lora_gen.retrieval.encoder import WeightEncoder
 from lora_gen.retrieval.facts import FACTS, SHOWN
+from lora_gen.retrieval.features import NUM_SHAPE_FEATURES
 from lora_gen.retrieval.vectors import Vector
+
+DOUBTFUL_FIT = -2.5
+"""Of 146 adapters of all recipes 5% lie below it, and of the same adapters turned into another
+base's coordinates more than half (AUROC 0.96)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,9 @@ class Score:
     limit: float
     """Distance up to which 99% of adapters kept back from training lie."""
 
+    base_fit: float | None = None
+    """How much of the weights lies in the directions that the base uses, in standard deviations
+    from the training's mean; below `DOUBTFUL_FIT` the adapter may be another base's."""
     facts: tuple[Fact, ...] = ()
     """What else the weights suggest; nothing where the adapter is not known."""
 
@@ -78,10 +86,14 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | No
     alone = encoder.model.quality_input(summary_BS, modules)
     found = encoder.model.quality_input(summary_BS, modules, agreement_B)
     distance, limit = float(ensemble.distance(alone)), float(ensemble.limit)
+    place = encoder.model.config.embed_dim + NUM_SHAPE_FEATURES - 2
+    fit = float((alone[0, place] - ensemble.mean[place]) / ensemble.std[place])
     reason = _unknown(adapter, encoder, distance, limit)
     if reason:
         none = {"accuracy": None, "low": None, "high": None}
-        return Score(known=False, reason=reason, distance=distance, limit=limit, **none)
+        return Score(
+            known=False, reason=reason, distance=distance, limit=limit, base_fit=fit, **none
+        )
     quality = ensemble(found)
     middle = float(quality.mean())
     reach = float(ensemble.reach[0 if text is None else 1] * spread(quality))
@@ -93,6 +105,7 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | No
         high=min(1.0, middle + reach),
         distance=distance,
         limit=limit,
+        base_fit=fit,
         facts=_facts(encoder.model, alone),
     )
 

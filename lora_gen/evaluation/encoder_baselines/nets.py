@@ -6,7 +6,7 @@ adapters, R rank, O and I sides of a module, P probes, H hidden width, E width o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -163,19 +163,24 @@ class LayerProbes(nn.Module):
         total = 0
         for n, name in enumerate(self.names):
             a_BRI, b_BOR = factors[name]
-            ways: Sequence[Callable[[Tensor], Tensor]] = (
-                lambda u, a=a_BRI, b=b_BOR: b @ (a @ u),
-                lambda u, a=a_BRI, b=b_BOR: a.mT @ (b.mT @ u),
-                lambda u, a=a_BRI, b=b_BOR: b @ (a @ (a.mT @ (b.mT @ u))),
-                lambda u, a=a_BRI, b=b_BOR: a.mT @ (b.mT @ (b @ (a @ u))),
-            )
             parts = []
             for view in range(self.views):
                 at = n * self.views + view
-                response = _standard(ways[view](self.probes[at]))
+                response = _standard(_respond(view, a_BRI, b_BOR, self.probes[at]))
                 parts.append(self.project[at](response.mT).relu().flatten(1))
             total = total + self.heads[n](torch.cat(parts, 1))
         return total / len(self.names)  # type: ignore[return-value]
+
+
+def _respond(view: int, a_BRI: Tensor, b_BOR: Tensor, u: Tensor) -> Tensor:
+    """One of the four responses of X = B A: X U, X^T U, X X^T U, X^T X U."""
+    if view == 0:
+        return b_BOR @ (a_BRI @ u)
+    if view == 1:
+        return a_BRI.mT @ (b_BOR.mT @ u)
+    if view == 2:
+        return b_BOR @ (a_BRI @ (a_BRI.mT @ (b_BOR.mT @ u)))
+    return a_BRI.mT @ (b_BOR.mT @ (b_BOR @ (a_BRI @ u)))
 
 
 def singular_directions(a_BRI: Tensor, b_BOR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
