@@ -90,14 +90,21 @@ def power_loss(report: Report) -> tuple[str, str]:
 def soak(report: Report) -> tuple[str, str]:
     """Row of the long run."""
     figures, requests = report["figures"], sum(report["answered"].values())
-    rss, handles, threads = (figures[n] for n in ("rss_bytes", "handles", "threads"))
+    moved = [
+        f"{words} {figures[name]['early']:,.0f} → {figures[name]['late']:,.0f}"
+        for name, words in (
+            ("handles", "handles"),
+            ("threads", "threads"),
+            ("temporary_files", "temporary files"),
+        )
+        if "early" in figures[name]  # a run may be too short for one of them
+    ]
+    rss = figures["rss_bytes"]
+    memory = f"memory {rss['growth']:+.1%} after minute {rss['after_second'] / 60:.0f}"
     return (
         "the app serves for hours without growing",
         f"{report['seconds'] / 3600:.1f} h, {requests:,} requests, {report['failures']} failures; "
-        f"memory {rss['growth']:+.1%} after minute {rss['after_second'] / 60:.0f}, handles "
-        f"{handles['early']:.0f} → {handles['late']:.0f}, threads {threads['early']:.0f} → "
-        f"{threads['late']:.0f}, temporary files "
-        f"{figures['temporary_files']['early']:.0f} → {figures['temporary_files']['late']:.0f}",
+        + ", ".join([memory, *moved]),
     )
 
 
@@ -132,7 +139,8 @@ def table(reports: dict[str, Report]) -> str:
     for name, row in ROWS.items():
         if name in reports:
             what, measured = row(reports[name])
-            lines.append(f"| {what} | {measured} | `{reports[name]['command']}` |")
+            note = f"; {reports[name]['note']}" if "note" in reports[name] else ""
+            lines.append(f"| {what} | {measured}{note} | `{reports[name]['command']}` |")
     dates = sorted({report["date"] for report in reports.values()})
     where = next(iter(reports.values()))["machine"]
     note = (
@@ -166,6 +174,11 @@ def adopt(name: str, files: Sequence[Path], stamp: dict[str, str | None]) -> Non
     (REPORTS / f"{name}.json").write_text(json.dumps(made, indent=2) + "\n")
 
 
+def vars_of(chosen: argparse.Namespace) -> dict[str, str | None]:
+    """What the command line says about a report."""
+    return {key: getattr(chosen, key) for key in (*STAMP, "note")}
+
+
 def main() -> int:
     """Adopt, then write or check."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -173,12 +186,13 @@ def main() -> int:
     parser.add_argument("--adopt", nargs="+", metavar=("NAME", "FILE"), help="keep a report first")
     for name in STAMP:
         parser.add_argument(f"--{name}", help="of a report that does not say it itself")
+    parser.add_argument("--note", help="what a reader has to know beside the figures")
     chosen = parser.parse_args()
     if chosen.adopt:
         name, *files = chosen.adopt
         if name not in ROWS or not files:
             parser.error(f"`--adopt` takes one of {', '.join(ROWS)}, and then files")
-        adopt(name, [Path(file) for file in files], {key: getattr(chosen, key) for key in STAMP})
+        adopt(name, [Path(file) for file in files], vars_of(chosen))
     before = README.read_text("utf-8")
     start, rest = before.split(BEGIN, 1)
     after = f"{start}{BEGIN}\n{table(read_reports())}\n{END}{rest.split(END, 1)[1]}"
