@@ -40,12 +40,12 @@ class EncoderObjectiveConfig:
     """Share of an adapter's modules that a step hides."""
     content_noise: float = 0.1
     """Gaussian noise on projected features, in their standard deviations."""
-    ridge: float = 0.5
+    ridge: float = 2.0
     """Penalty of the closed-form read-out that training starts from."""
     recipe_weight: float = 0.1
     """Weight of the recipe's reversed gradient: what rank and modules an adapter has should not
     show in its vector."""
-    quality_steps: int = 400
+    quality_steps: int = 250
     """Steps of the quality heads, which are fitted to the finished trunk."""
 
     def __post_init__(self) -> None:
