@@ -47,8 +47,13 @@ class Pictures:
 
     def latents(self, examples: Sequence[tuple[str, int]]) -> Tensor:
         """Clean latents of (task, row) pairs, (N, C, h, w) float32."""
-        found = [self._file.get_slice(task)[row : row + 1] for task, row in examples]
+        found = [self._row_of(task, row) for task, row in examples]
         return torch.cat(found).float()
+
+    def _row_of(self, task: str, row: int) -> Tensor:
+        rows: Any = self._file.get_slice(task)  # type: ignore[no-untyped-call]
+        latents: Tensor = rows[row : row + 1]
+        return latents
 
     @torch.no_grad()
     def states(self, captions: Sequence[str]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,7 +57,8 @@ def convert(
 
         write_kohya(loaded, out, base=spec, exact=exact, overwrite=overwrite)
     else:
-        save_adapter(loaded, out, format=to.value, base=spec, exact=exact, overwrite=overwrite)
+        known: Literal["peft", "diffusers"] = "peft" if to is FileFormat.peft else "diffusers"
+        save_adapter(loaded, out, format=known, base=spec, exact=exact, overwrite=overwrite)
     if json_output:
         print_json({"folder": str(out), "format": to.value, "modules": len(loaded.pairs)})
     else:

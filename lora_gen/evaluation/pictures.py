@@ -149,7 +149,8 @@ def contact_sheet(
             top = 24 + row * row_height
             pen.text((left, top), caption if place == 0 else "", fill="dimgray")
             for i in range(per_row):
-                tile = _to_image(pictures[row * per_row + i]).resize((side, side), Image.NEAREST)
+                tile = _to_image(pictures[row * per_row + i])
+                tile = tile.resize((side, side), Image.Resampling.NEAREST)
                 sheet.paste(tile, (left + i * (side + 2), top + 14))
     return sheet
 
