@@ -22,6 +22,9 @@ MAX_UPLOAD = 520_000_000
 
 MAX_HEADERS = 100
 MAX_TRACKED = 10_000
+FEW = 4
+"""So many may always wait: one slow request, such as the first, must not shut out the next."""
+
 JOIN, CALL, UPLOAD = "/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/upload"
 
 FILES = ("/assets/", "/static/", "/theme.css")
@@ -175,7 +178,8 @@ class Guard:
                 f"{waiting.mine} of your requests are running. Wait for one, or cancel it."
             )
         full = waiting.total >= self._config.max_queue
-        if full or waiting.seconds > self._config.longest_wait:
+        late = waiting.total >= FEW and waiting.seconds > self._config.longest_wait
+        if full or late:
             return 503, f"The app is busy. Try again in {max(1, round(waiting.seconds))} s."
         return None
 

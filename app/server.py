@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.guard import Guard, GuardConfig, Waiting
+from app.guard import FEW, Guard, GuardConfig, Waiting
 from app.self_check import require_safe
 from app.service.service import AppService
 from app.service.sessions import Sessions
@@ -125,7 +125,7 @@ def waiting(page: gr.Blocks, session: str, target: int | str) -> Waiting:
 def _warm_up(service: AppService) -> None:
     """Load the models, and say what a generation takes and how many may therefore wait."""
     seconds = service.warm_up()
-    room = min(service.config.max_queue, int(LONGEST_WAIT / max(seconds, 1e-3)))
+    room = min(service.config.max_queue, max(FEW, int(LONGEST_WAIT / max(seconds, 1e-3))))
     print(f"ready: a generation takes {seconds:.1f} s, so {room} may wait", flush=True)
 
 

@@ -119,7 +119,7 @@ def test_guard_slows_down_whoever_asks_for_files_for_ever() -> None:
     ("waiting", "status", "sentence"),
     [
         (Waiting(total=32, mine=0, seconds=16), 503, "Try again in 16 s"),
-        (Waiting(total=3, mine=0, seconds=180), 503, "Try again in 180 s"),
+        (Waiting(total=4, mine=0, seconds=180), 503, "Try again in 180 s"),
         (Waiting(total=3, mine=2, seconds=1), 429, "2 of your requests are running"),
     ],
 )
@@ -127,6 +127,11 @@ def test_guard_says_when_to_come_back(waiting: Waiting, status: int, sentence: s
     found = join(guard_of(waiting), b'{"session_hash": "abcdefghij"}')
     assert found[0] == status
     assert sentence in json.loads(found[2])["detail"]
+
+
+def test_guard_lets_a_few_wait_however_slow_the_first_was() -> None:
+    waiting = Waiting(total=0, mine=0, seconds=180)
+    assert join(guard_of(waiting), b'{"session_hash": "abcdefghij"}')[0] == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"session_hash": 7}', b"[" * 100_000])
