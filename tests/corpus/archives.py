@@ -123,7 +123,13 @@ add("Z05", "in-an-ignored-member", archive(Member(name="x", data=ZEROS)), LIMIT,
 add("Z06", "stream-larger-than-told", only(*good(size=100)), LIMIT, "more than the 100 bytes")
 add("Z06", "stream-smaller-than-told", only(*good(size=10_000)), Z, "checksum differs")
 add("Z06", "stored-sizes-differ", only(*good(method=0, size=100)), Z, "two sizes differ")
-add("Z06", "three-gigabytes-told", only(*good(size=3_000_000_000)), LIMIT, "at most (2000000000|512000000)")
+add(
+    "Z06",
+    "three-gigabytes-told",
+    only(*good(size=3_000_000_000)),
+    LIMIT,
+    "at most (2000000000|512000000)",
+)
 add(
     "Z06",
     "local-header-disagrees",
