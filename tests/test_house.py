@@ -146,7 +146,18 @@ PUBLIC = [
 VERBS = {
     "lora-gen": [
         *("apply", "audit", "compress", "convert", "doctor", "edit", "evaluate"),
-        *("export", "generate", "inspect", "map", "merge", "refine", "score", "search", "similar", "zoo"),
+        *(
+            "export",
+            "generate",
+            "inspect",
+            "map",
+            "merge",
+            "refine",
+            "score",
+            "search",
+            "similar",
+            "zoo",
+        ),
     ],
     "lora-gen zoo": [
         *("add", "block", "build", "duplicates", "forget", "list"),

@@ -90,9 +90,15 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | No
     fit = float((alone[0, place] - ensemble.mean[place]) / ensemble.std[place])
     reason = _unknown(adapter, encoder, distance, limit)
     if reason:
-        none = {"accuracy": None, "low": None, "high": None}
         return Score(
-            known=False, reason=reason, distance=distance, limit=limit, base_fit=fit, **none
+            known=False,
+            reason=reason,
+            accuracy=None,
+            low=None,
+            high=None,
+            distance=distance,
+            limit=limit,
+            base_fit=fit,
         )
     quality = ensemble(found)
     middle = float(quality.mean())
@@ -143,9 +149,8 @@ def _facts(model: AdapterEncoder, alone: Tensor) -> tuple[Fact, ...]:
     logits, answers = model.answer(alone)[0], []
     if not len(logits):
         return ()
-    for (name, options), own in zip(
-        FACTS.items(), logits.split([len(options) for options in FACTS.values()]), strict=True
-    ):
+    sizes = [len(options) for options in FACTS.values()]
+    for (name, options), own in zip(FACTS.items(), torch.split(logits, sizes), strict=True):
         share = own.softmax(0)
         best = int(share.argmax())
         if name in SHOWN:

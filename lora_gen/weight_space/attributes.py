@@ -28,7 +28,8 @@ def entries_by_phrase(
         ZooError: No entry says it, or every one does.
     """
     wanted = phrase.casefold().strip()
-    having, lacking = [], []
+    having: list[str] = []
+    lacking: list[str] = []
     for entry in zoo.entries(split="seen", base=base):
         side = having if wanted and _says(entry.descriptions, wanted) else lacking
         side.append(entry.id)

@@ -98,11 +98,11 @@ class Nowcast:
         _require_one_run(recent)
         pairs = {}
         for name, last in recent[-1].pairs.items():
-            moved = {
-                side: self.moved([getattr(one.pairs[name], side) for one in recent], side)
+            a_RI, b_OR = (
+                self.moved([getattr(one.pairs[name], side) for one in recent], side)
                 for side in SIDES
-            }
-            pairs[name] = replace(last, **moved)
+            )
+            pairs[name] = replace(last, lora_a=a_RI, lora_b=b_OR)
         return replace(recent[-1], pairs=pairs)
 
     def moved(self, tensors: Sequence[Tensor], side: str) -> Tensor:

@@ -42,9 +42,7 @@ def test_ambiguous_file_that_is_wrong_is_refused(tmp_path: Path, text: str, mess
 
 
 def test_missing_ambiguous_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"is not a file\. Make it with the recipe's first"
-    ):
+    with pytest.raises(ConfigError, match=r"is not a file\. Make it with the recipe's first"):
         read_ambiguous(tmp_path / "file", split="train")
 
 
