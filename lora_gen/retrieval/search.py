@@ -317,5 +317,5 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
     """What the index says it was made of; nothing where it does not say."""
     try:
         return dict(json.loads((folder / _STATE_NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
