@@ -1,7 +1,7 @@
 """Do several samples for an ambiguous description cover the tasks that it fits?
 
     python -m lora_gen.evaluation.readings --descriptions FILE --zoo ZOO --out report.json
-        [--generator FOLDER] [--samples 8] [--limit N]
+        [--generator FOLDER] [--samples 8] [--limit N] [--records]
 
 The file holds one JSON object a line: `split`, `descriptions`, `readings`, and `pairs`, which maps
 each reading to pairs of input and output. The first 8 of them may be shown, the others are tests.
@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument("--base", default="tiny_lm")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--inputs", type=int, default=16)
+    parser.add_argument("--records", action="store_true", help="keep each description's figures")
     parser.add_argument("--limit", type=int, help="descriptions of each split")
     args = parser.parse_args()
     found = read_descriptions(args.descriptions, inputs=args.inputs)
@@ -222,7 +223,9 @@ def main() -> None:
         report: dict[str, Any] = {"samples": args.samples, "inputs": args.inputs, "methods": {}}
         for name, sampler in (("generated", generated(bench)), ("nearest text", nearest(bench))):
             records = measure(bench, sampler, found, args.samples)
-            report["methods"][name] = {"splits": summary(records, oracle), "records": records}
+            report["methods"][name] = {"splits": summary(records, oracle)}
+            if args.records:
+                report["methods"][name]["records"] = records
             print(json.dumps({name: report["methods"][name]["splits"]}, indent=1))
     atomic_write_text(args.out, json.dumps(report, indent=1) + "\n")
 

@@ -39,6 +39,16 @@ STEPS: dict[str, tuple[str, str]] = {
         f"lora_gen.cli evaluate --zoo {BUILD}/zoo --generator {BUILD}/generator/final"
         f" --out {REPORTS} --tasks 120 --overwrite",
     ),
+    "conditions": (
+        f"{REPORTS}/conditions.json",
+        f"lora_gen.evaluation.conditions --zoo {BUILD}/zoo --generator {BUILD}/generator/final"
+        f" --out {REPORTS}/conditions.json --tasks 48",
+    ),
+    "readings": (
+        f"{REPORTS}/readings.json",
+        f"lora_gen.evaluation.readings --zoo {BUILD}/zoo --generator {BUILD}/generator/final"
+        f" --descriptions {BUILD}/ambiguous_tests.jsonl --out {REPORTS}/readings.json --limit 20",
+    ),
     "ship": ("", f"recipes.tiny_lm.ship --build {BUILD} --assets {ASSETS} --parts zoo generator"),
     "benchmark": (f"{REPORTS}/speed.json", "recipes.tiny_lm.benchmark"),
     "manifest": ("", f"recipes.tiny_lm.ship --build {BUILD} --assets {ASSETS} --parts manifest"),

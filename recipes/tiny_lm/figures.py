@@ -1,8 +1,8 @@
-"""Write the README's figures from the reports: the results table and its plot.
+"""Write the figures of the README and of the evidence from the reports.
 
 python -m recipes.tiny_lm.figures
 
-`--check` changes nothing and fails if the README does not say what the reports say.
+`--check` changes nothing and fails if a page does not say what the reports say.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recipes.tiny_lm.evidence_tables import conditions_table, readings_table
+
 REPORTS = Path("lora_gen/assets/tiny_lm/reports")
 README, PLOT = Path("README.md"), Path("docs/results.svg")
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+EVIDENCE = Path("docs/evidence.md")
 SPLITS = ("seen", "unseen_wording", "unseen_composition", "unseen_argument", "unseen_primitive")
 METHODS = ("base zero-shot", "mean LoRA", "nearest text", "generated", "base 4-shot", "oracle LoRA")
 
@@ -96,19 +98,37 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    report = json.loads((REPORTS / "report.json").read_text())
-    base = json.loads((REPORTS / "base.json").read_text())
-    speed = json.loads((REPORTS / "speed.json").read_text())
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    new = f"{before}{BEGIN}\n{table(report, base, speed)}\n{END}{after}"
-    if check:
-        if new != text:
-            sys.exit("`README.md` and reports differ. Run `python -m recipes.tiny_lm.figures`.")
-        return
-    README.write_text(new)
-    plot(report, PLOT)
+    report = _report("report")
+    sections = {
+        README: {"results": table(report, _report("base"), _report("speed"))},
+        EVIDENCE: {
+            "conditions": conditions_table(_report("conditions")),
+            "readings": readings_table(_report("readings")),
+        },
+    }
+    for page, tables in sections.items():
+        text = new = page.read_text()
+        for name, found in tables.items():
+            new = _replaced(new, name, found)
+        if check and new != text:
+            sys.exit(f"`{page}` and reports differ. Run `python -m recipes.tiny_lm.figures`.")
+        if not check:
+            page.write_text(new)
+    if not check:
+        plot(report, PLOT)
+
+
+def _report(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((REPORTS / f"{name}.json").read_text())
+    return found
+
+
+def _replaced(text: str, name: str, found: str) -> str:
+    """The page with the section between the markers of `name` replaced."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n{found}\n{end}{after}"
 
 
 if __name__ == "__main__":
