@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from house_surface import PUBLIC, VERBS
 
 import lora_gen
 
@@ -120,49 +121,6 @@ MANY_PARAMETERS = {
 LONG_FUNCTIONS = {
     "lora_gen/pipeline.py:__call__",
     "recipes/tiny_lm/world/general.py:_plain",
-}
-
-PUBLIC = [
-    "Adapter",
-    "AdapterIndex",
-    "BaseModelSpec",
-    "Condition",
-    "LoraGenError",
-    "LoraGenPipeline",
-    "LoraPair",
-    "TokenLayout",
-    "Zoo",
-    "compress_adapter",
-    "edit_adapter",
-    "federate_adapters",
-    "lineage",
-    "load_adapter",
-    "merge_adapters",
-    "resolve_base",
-    "save_adapter",
-    "score_adapter",
-]
-
-VERBS = {
-    "lora-gen": [
-        *("apply", "audit", "compress", "convert", "doctor", "edit", "evaluate"),
-        *(
-            "export",
-            "generate",
-            "inspect",
-            "map",
-            "merge",
-            "refine",
-            "score",
-            "search",
-            "similar",
-            "zoo",
-        ),
-    ],
-    "lora-gen zoo": [
-        *("add", "block", "build", "duplicates", "forget", "list"),
-        *("quarantine", "remove", "show", "suspects", "tree", "verify"),
-    ],
 }
 
 
