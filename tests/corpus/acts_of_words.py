@@ -32,7 +32,7 @@ def card_is_no_label(place: Path) -> None:
 
     from lora_gen.cli.main import app
 
-    folder = adapter(place / "in", revision="accuracy: 1.0")
+    folder = adapter(place / "in")
     (folder / "README.md").write_text(CLAIMS)
     (folder / "lora_gen.json").write_text('{"accuracy": 1.0, "task": "everything"}')
     words = ["zoo", "add", str(place / "zoo"), str(folder), "--task", "x", "--json"]
