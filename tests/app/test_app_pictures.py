@@ -2,6 +2,7 @@
 
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def service() -> AppService:
 def drawn(tmp_path: Path) -> tuple[Session, str]:
     """A session and the id of an adapter in it."""
     session = Session(tmp_path / "session")
-    (adapter,) = random_picture_adapters(1)
+    adapter = replace(random_picture_adapters(1)[0], base=str(picture_base()))
     new, folder = session.new_folder()
     session.keep(
         OwnAdapter(id=new, title="style", adapter=adapter, folder=folder, source="generated")
