@@ -96,15 +96,22 @@ def compress_plot(report: Report, axes: Any) -> None:
 
 
 def merge_plot(report: Report, axes: Any) -> None:
-    """Exact match by number of tasks, a line a method."""
+    """Exact match of every method with its interval, the best on top; a color a number of tasks."""
     sizes = sorted(report["sizes"], key=int)
-    names = report["sizes"][sizes[0]]["exact_match"]
-    for name in names:
-        values = [report["sizes"][s]["exact_match"][name]["value"] for s in sizes]
-        axes.plot(range(len(sizes)), values, marker="o", ms=4, lw=1, label=name)
-    axes.set_xticks(range(len(sizes)), [f"{s} tasks" for s in sizes])
-    axes.set_ylabel("exact match, held-out tasks")
-    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    first = report["sizes"][sizes[0]]["exact_match"]
+    names = sorted(first, key=lambda name: float(first[name]["value"]))
+    for j, size in enumerate(sizes):
+        cells = [report["sizes"][size]["exact_match"][name] for name in names]
+        values = [cell["value"] for cell in cells]
+        reach = [
+            [cell["value"] - cell["low"] for cell in cells],
+            [cell["high"] - cell["value"] for cell in cells],
+        ]
+        where = [i + 0.2 * (j - (len(sizes) - 1) / 2) for i in range(len(names))]
+        axes.errorbar(values, where, xerr=reach, fmt="o", ms=3, lw=0.8, label=f"{size} tasks")
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_xlabel("exact match, held-out tasks")
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
 
 
 def path_plot(report: Report, axes: Any) -> None:
