@@ -91,7 +91,7 @@ def test_upload_to_the_zoo_waits_in_quarantine(opened: Any, tmp_path: Path) -> N
     opened.fill("#zoo-description textarea, #zoo-description input", TASK)
     opened.wait_for_selector("#zoo-files .file-preview, #zoo-files table")
     opened.click("#zoo-add")
-    opened.wait_for_selector("#zoo-added .lg-note-good")
+    opened.wait_for_selector("#zoo-added .lg-note")
     assert "Kept in quarantine" in opened.inner_text("#zoo-added")
 
 
