@@ -27,6 +27,8 @@ _DESCRIPTOR = 0x8
 _UTF8 = 0x800
 _DESCRIPTOR_BYTES = (12, 16, 20, 24)
 _ZIP64 = 0xFFFFFFFF
+_NEWEST = 63
+"""Version of the format, times ten, that `zipfile` knows; a newer one it refuses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def _read_entry(
     if len(data) - position < _ENTRY.size or data[position : position + 4] != b"PK\x01\x02":
         raise ArchiveError(f"{name} has a damaged directory. Download or zip it again.")
     fields = _ENTRY.unpack_from(data, position)
-    _, _, _, flags, method, _, _, crc, packed, size, *rest = fields
+    _, _, needed, flags, method, _, _, crc, packed, size, *rest = fields
     name_bytes, extra, comment, _, _, attributes, offset = rest
     end = position + _ENTRY.size + name_bytes
     raw = data[end - name_bytes : end]
@@ -136,6 +138,11 @@ def _read_entry(
         raise ArchiveError(
             f"{shown} in {name} is packed by method {method}; read are 0 (stored) and 8 (deflate). "
             "Zip it again."
+        )
+    if needed > _NEWEST:
+        raise ArchiveError(
+            f"{shown} in {name} asks for version {needed} of the zip format; read are versions to "
+            f"{_NEWEST}. Zip it again."
         )
     if _ZIP64 in (packed, size, offset):
         raise ArchiveError(f"{shown} in {name} is a zip64 member, which is not read. Zip it again.")

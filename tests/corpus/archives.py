@@ -173,6 +173,8 @@ add(
 add("Z10", "300-character-name", archive(Member(name="x" * 300)), Z, "at most 255 characters")
 add("Z10", "file-and-folder", archive(Member(name="a"), Member(name="a/b")), Z, "both a file and")
 add("Z10", "folder-with-content", archive(Member(name="a/", data=b"x", mode=FOLDER)), Z, "content")
+for needed in (64, 235, 0xFFFF):
+    add("Z10", f"version-{needed}", only(*good(needed=needed)), Z, f"version {needed} of the zip")
 for method in (1, 9, 12, 14, 93, 99):
     add(
         "Z10",

@@ -28,6 +28,7 @@ class Member:
     descriptor: bytes = b""
     offset: int | None = None
     extra: bytes = field(default=b"", repr=False)
+    needed: int = 20
 
 
 def deflate(data: bytes) -> bytes:
@@ -75,7 +76,19 @@ def _headers(member: Member, offset: int) -> tuple[bytes, bytes]:
     local = struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, *fields, len(local_name), len(member.extra))
     central = struct.pack(
         "<4s6H3L5H2L",
-        *(b"PK\x01\x02", 0x0314, 20, *fields, len(name), 0, 0, 0, 0, member.mode << 16, offset),
+        *(
+            b"PK\x01\x02",
+            0x0314,
+            member.needed,
+            *fields,
+            len(name),
+            0,
+            0,
+            0,
+            0,
+            member.mode << 16,
+            offset,
+        ),
     )
     return central + name, local + local_name + member.extra + packed + member.descriptor
 

@@ -125,16 +125,21 @@ def test_recipe_value_out_of_range_says_the_range(override: str, sentence: str) 
         toy_recipe(FOLDER, override)
 
 
+TASKS = (
+    "benchmark, encoder, generator, picture_generator, tiny_sd_autoencoder, tiny_sd_base, "
+    "tiny_sd_reader, toy"
+)
+
+
 def test_recipe_unknown_task_names_the_nearest() -> None:
-    tasks = "encoder, generator, toy"
-    sentence = f"`task.name` is 'toi', but the tasks are {tasks}. Did you mean 'toy'?"
+    sentence = f"`task.name` is 'toi', but the tasks are {TASKS}. Did you mean 'toy'?"
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         toy_recipe(FOLDER, "task.name=toi")
 
 
 @pytest.mark.parametrize("task", [None, "toy", {}, {"name": 3}])
 def test_recipe_without_a_task_name_lists_the_tasks(task: Any) -> None:
-    sentence = "`task.name` is missing. Name one of the tasks encoder, generator, toy."
+    sentence = f"`task.name` is missing. Name one of the tasks {TASKS}."
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         parse_recipe({**toy_data(FOLDER), "task": task})
 
