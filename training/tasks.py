@@ -14,55 +14,31 @@ Build = Callable[[Any, TaskContext], Task]
 """Makes a task from its config section and the run."""
 
 
-def _toy() -> tuple[type[Any], Build]:
-    module = import_module("training.toy_task")
-    return module.ToyConfig, module.build_toy
+def _within(module: str, config: str, build: str) -> Callable[[], tuple[type[Any], Build]]:
+    """The import of one task's config class and build function, done when called."""
 
+    def found() -> tuple[type[Any], Build]:
+        home = import_module(module)
+        return getattr(home, config), getattr(home, build)
 
-def _generator() -> tuple[type[Any], Build]:
-    module = import_module("training.generator_task")
-    return module.GeneratorTaskConfig, module.build_generator_task
-
-
-def _encoder() -> tuple[type[Any], Build]:
-    module = import_module("training.encoder_task")
-    return module.EncoderTaskConfig, module.build_encoder_task
-
-
-def _picture_generator() -> tuple[type[Any], Build]:
-    module = import_module("training.picture_task")
-    return module.PictureTaskConfig, module.build_picture_task
-
-
-def _tiny_sd_autoencoder() -> tuple[type[Any], Build]:
-    module = import_module("recipes.tiny_sd.autoencoder_task")
-    return module.AutoencoderConfig, module.build_autoencoder_task
-
-
-def _tiny_sd_base() -> tuple[type[Any], Build]:
-    module = import_module("recipes.tiny_sd.base_task")
-    return module.BaseConfig, module.build_base_task
-
-
-def _tiny_sd_reader() -> tuple[type[Any], Build]:
-    module = import_module("recipes.tiny_sd.reader_task")
-    return module.ReaderConfig, module.build_reader_task
-
-
-def _benchmark() -> tuple[type[Any], Build]:
-    module = import_module("training.benchmark_task")
-    return module.BenchmarkConfig, module.refuse_training
+    return found
 
 
 TASKS: dict[str, Callable[[], tuple[type[Any], Build]]] = {
-    "benchmark": _benchmark,
-    "encoder": _encoder,
-    "generator": _generator,
-    "picture_generator": _picture_generator,
-    "tiny_sd_autoencoder": _tiny_sd_autoencoder,
-    "tiny_sd_base": _tiny_sd_base,
-    "tiny_sd_reader": _tiny_sd_reader,
-    "toy": _toy,
+    "benchmark": _within("training.benchmark_task", "BenchmarkConfig", "refuse_training"),
+    "encoder": _within("training.encoder_task", "EncoderTaskConfig", "build_encoder_task"),
+    "generator": _within("training.generator_task", "GeneratorTaskConfig", "build_generator_task"),
+    "picture_generator": _within(
+        "training.picture_task", "PictureTaskConfig", "build_picture_task"
+    ),
+    "tiny_sd_autoencoder": _within(
+        "recipes.tiny_sd.autoencoder_task",
+        "AutoencoderConfig",
+        "build_autoencoder_task",
+    ),
+    "tiny_sd_base": _within("recipes.tiny_sd.base_task", "BaseConfig", "build_base_task"),
+    "tiny_sd_reader": _within("recipes.tiny_sd.reader_task", "ReaderConfig", "build_reader_task"),
+    "toy": _within("training.toy_task", "ToyConfig", "build_toy"),
 }
 """Task name -> import of its config class and build function."""
 
