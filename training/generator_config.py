@@ -7,6 +7,7 @@ from typing import Literal
 
 from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER
 from training.config import require
+from training.continual import RememberConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,8 @@ class GeneratorTaskConfig:
     """Whether the network reads examples through the base, beside their bytes."""
     start_from: str | None = None
     """Generator folder whose weights training starts from; parts it lacks start fresh."""
+    remember: RememberConfig | None = None
+    """What the generator of `start_from` must not forget while it learns these tasks."""
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
@@ -98,6 +101,10 @@ class GeneratorTaskConfig:
             goal.behavior == "labels" or self.zoo is not None,
             "`task.zoo` is missing, but `task.objective.behavior=distill` compares with its "
             "adapters. Set `task.zoo`.",
+        )
+        require(
+            self.remember is None or self.start_from is not None,
+            "`task.remember` is set, but there is nothing to forget. Set `task.start_from` too.",
         )
         require(
             self.ambiguous is None or 2 <= goal.candidates <= 6,

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lora_gen.codec.scaling import TokenScaling
 from lora_gen.errors import ConfigError
 from lora_gen.models.recurrent_denoiser import RecurrentDenoiser
 
 LEARNED_LATER = ("condition_encoder.example_states.", "condition_encoder.latent.")
 """Parts that a generator may lack without being another network."""
+
+
+def start_scaling(folder: Path) -> TokenScaling:
+    """The scale of tokens that the generator in `folder` knows; another would rescale its output.
+
+    Raises:
+        GeneratorError: There is no generator.
+    """
+    from lora_gen.pipeline import LoraGenPipeline
+
+    found: TokenScaling = LoraGenPipeline.from_pretrained(folder).denoiser.token_scaling
+    return found
 
 
 def start_weights(denoiser: RecurrentDenoiser, folder: Path) -> None:

@@ -38,9 +38,10 @@ from training.behavior_data import (
     read_behaviors,
     require_usable,
 )
+from training.continual import Memory
 from training.generator_config import GeneratorTaskConfig
 from training.generator_data import GeneratorData, Readers
-from training.generator_start import start_weights
+from training.generator_start import start_scaling, start_weights
 from training.objectives import (
     distillation_loss,
     flow_matching_loss,
@@ -107,6 +108,7 @@ class GeneratorTask:
         )
         if config.start_from is not None:
             start_weights(self.denoiser, Path(config.start_from))
+        self.memory = self._memory()
         self.model: nn.Module = _Trainee(self.denoiser, self)
         self.data = self.build_data()
 
@@ -146,27 +148,37 @@ class GeneratorTask:
     """Ids of the zoo's entries that the scaling of tokens was fitted to."""
 
     def _zoo(self, layout: TokenLayout) -> tuple[ZooTokens | None, TokenScaling]:
+        start = self.config.start_from
+        known = TokenScaling() if start is None else start_scaling(Path(start))
         if self.config.zoo is None:
-            return None, TokenScaling()
+            return None, known
         with Zoo.open(self.config.zoo, read_only=True) as zoo:
             plain = AdapterCodec(layout=layout, scaling=TokenScaling())
-            some = sorted(zoo.ids(split=self.config.splits[0]))[:64]
-            self._scaled_by = tuple(some)
-            scaling = TokenScaling.fit(
-                (
-                    plain.chunks(canonicalize(resize(adapter, layout.rank))),
-                    layout.value_mask,
-                    layout.slot_roles,
+            if start is None:
+                some = sorted(zoo.ids(split=self.config.splits[0]))[:64]
+                self._scaled_by = tuple(some)
+                known = TokenScaling.fit(
+                    (
+                        plain.chunks(canonicalize(resize(adapter, layout.rank))),
+                        layout.value_mask,
+                        layout.slot_roles,
+                    )
+                    for adapter in map(zoo.load, some)
                 )
-                for adapter in map(zoo.load, some)
-            )
-            codec = AdapterCodec(layout=layout, scaling=scaling)
+            codec = AdapterCodec(layout=layout, scaling=known)
             names = list(dict.fromkeys(record.task for record in self.records))
-            return ZooTokens(zoo, codec, names, Path(self.config.cache)), scaling
+            return ZooTokens(zoo, codec, names, Path(self.config.cache)), known
+
+    def _memory(self) -> Memory | None:
+        config, seed = self.config.remember, self.context.seed
+        if config is None:
+            return None
+        return Memory(self.denoiser, self.texts, self.spec, config=config, seed=seed)
 
     def batch(self, index: int) -> dict[str, Any]:
-        """See `GeneratorData.batch`."""
-        return self.data.batch(index)
+        """See `GeneratorData.batch`; `old` are descriptions to remember, if there are any."""
+        batch = self.data.batch(index)
+        return batch if self.memory is None else batch | {"old": self.memory.batch(index)}
 
     def loss(
         self, model: nn.Module, batch: Any, generator: torch.Generator
@@ -207,6 +219,11 @@ class GeneratorTask:
             mask = nn.functional.pad(layout.value_mask, (0, 1), value=1.0).to(known.device)
             parts["flow"] = flow_matching_loss(denoiser, some, known, mask, generator)
             total = total + goal.flow_weight * parts["flow"]
+        if self.memory is not None:
+            parts["forgotten"] = self.memory.loss(
+                denoiser, batch["old"], codec, batch["levels"], generator
+            )
+            total = total + self.memory.config.weight * parts["forgotten"]
         return total, {name: value.detach() for name, value in parts.items()}
 
     def _behavior(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from lora_gen.weight_space.nowcast import Nowcast
+from lora_gen.weight_space.nowcast import Mover
 
 
 class NowcastCallback(TrainerCallback):
@@ -19,11 +19,11 @@ class NowcastCallback(TrainerCallback):
     as it is. It knows PEFT's parameter names (`lora_A`, `lora_B`) and nothing else of the model.
 
     Args:
-        nowcast: What to jump by.
+        nowcast: What to jump by: a `Nowcast` or a `NowcastNet`.
         jumps: At most so many jumps; a jump near the end, where the rate is low, gains nothing.
     """
 
-    def __init__(self, nowcast: Nowcast, *, jumps: int = 1) -> None:
+    def __init__(self, nowcast: Mover, *, jumps: int = 1) -> None:
         self.nowcast = nowcast
         self.jumps = jumps
         self.jumped_at: list[int] = []

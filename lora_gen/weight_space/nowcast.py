@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -49,6 +50,13 @@ class Nowcast:
     def history(self) -> int:
         """Checkpoints that a prediction needs."""
         return len(self.lora_a) + 1
+
+    @classmethod
+    def averaged(cls, *, decay: float, differences: int, spacing: int, horizon: int) -> Nowcast:
+        """The baseline: an exponential average of the last differences goes on."""
+        shares = [decay**i for i in range(differences)]
+        weights = tuple(horizon / spacing * share / sum(shares) for share in shares)
+        return cls(lora_a=weights, lora_b=weights, spacing=spacing, horizon=horizon)
 
     @classmethod
     def extrapolation(cls, *, spacing: int, horizon: int) -> Nowcast:
@@ -90,20 +98,7 @@ class Nowcast:
         Raises:
             AdapterMismatchError: Too few checkpoints, or they are not of one run.
         """
-        if len(history) < self.history:
-            raise AdapterMismatchError(
-                f"A nowcast needs {self.history} checkpoints, and got {len(history)}. Train on."
-            )
-        recent = list(history[-self.history :])
-        _require_one_run(recent)
-        pairs = {}
-        for name, last in recent[-1].pairs.items():
-            a_RI, b_OR = (
-                self.moved([getattr(one.pairs[name], side) for one in recent], side)
-                for side in SIDES
-            )
-            pairs[name] = replace(last, lora_a=a_RI, lora_b=b_OR)
-        return replace(recent[-1], pairs=pairs)
+        return predicted(self, history)
 
     def moved(self, tensors: Sequence[Tensor], side: str) -> Tensor:
         """One factor `horizon` steps later, from its last values, oldest first."""
@@ -111,6 +106,50 @@ class Nowcast:
         last = tensors[-1]
         steps = zip(weights, reversed(range(1, len(tensors))), strict=True)
         return last + sum((w * (tensors[i] - tensors[i - 1]) for w, i in steps), last * 0)
+
+
+class Mover(Protocol):
+    """What says how the factors of a run go on."""
+
+    @property
+    def history(self) -> int:
+        """Checkpoints that a prediction needs."""
+        ...
+
+    @property
+    def spacing(self) -> int:
+        """Optimizer steps between two checkpoints."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Optimizer steps that are predicted at once."""
+        ...
+
+    def moved(self, tensors: Sequence[Tensor], side: str) -> Tensor:
+        """One factor `horizon` steps later, from its last values, oldest first."""
+        ...
+
+
+def predicted(mover: Mover, history: Sequence[Adapter]) -> Adapter:
+    """The run's adapter `mover.horizon` steps after the last of its checkpoints, oldest first.
+
+    Raises:
+        AdapterMismatchError: Too few checkpoints, or they are not of one run.
+    """
+    if len(history) < mover.history:
+        raise AdapterMismatchError(
+            f"A nowcast needs {mover.history} checkpoints, and got {len(history)}. Train on."
+        )
+    recent = list(history[-mover.history :])
+    require_one_run(recent)
+    pairs = {}
+    for name, last in recent[-1].pairs.items():
+        a_RI, b_OR = (
+            mover.moved([getattr(one.pairs[name], side) for one in recent], side) for side in SIDES
+        )
+        pairs[name] = replace(last, lora_a=a_RI, lora_b=b_OR)
+    return replace(recent[-1], pairs=pairs)
 
 
 def fit_nowcast(
@@ -132,7 +171,7 @@ def fit_nowcast(
     right = {side: torch.zeros(differences, dtype=torch.float64) for side in SIDES}
     windows = 0
     for run in runs:
-        _require_one_run(run)
+        require_one_run(run)
         for last in range(differences, len(run) - ahead):
             windows += 1
             for name in run[0].pairs:
@@ -157,7 +196,12 @@ def fit_nowcast(
     )
 
 
-def _require_one_run(run: Sequence[Adapter]) -> None:
+def require_one_run(run: Sequence[Adapter]) -> None:
+    """Check that the checkpoints have the same modules, shapes and scaling.
+
+    Raises:
+        AdapterMismatchError: They have not.
+    """
     shapes = [
         {
             name: (pair.lora_a.shape, pair.lora_b.shape, pair.scaling)

@@ -90,6 +90,13 @@ def save(name: str, report: dict[str, Any]) -> None:
     print(f"wrote {REPORTS / name}.json", flush=True)
 
 
+def load(name: str) -> dict[str, Any] | None:
+    """A report that was written before, or None."""
+    path = REPORTS / f"{name}.json"
+    found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return found
+
+
 def interval(values: Sequence[float], clusters: Sequence[Any] | None = None) -> dict[str, float]:
     """Mean with a 95% bootstrap interval, rounded for a report."""
     found = mean_interval(values, clusters=clusters).to_dict()

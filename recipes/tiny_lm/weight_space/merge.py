@@ -8,6 +8,7 @@ reported are groups of held-out tasks, with intervals over groups.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from lora_gen.evaluation.fitting import FitConfig, fit_stack, fresh_adapter
 from lora_gen.evaluation.module_inputs import module_inputs
 from lora_gen.weight_space.merge import merge_adapters
 from lora_gen.weight_space.regression import merge_on_inputs
-from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, save
+from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, load, save
 from recipes.tiny_lm.weight_space.peft_merges import peft_merges
 
 SIZES = {4: (4, 8), 2: (6, 12), 8: (2, 6)}
@@ -34,7 +35,8 @@ Group = Sequence[Task]
 
 def groups(tasks: Sequence[Task], size: int, count: int, seed: int) -> list[Group]:
     """Groups of tasks of different kinds; a task is in one group only while there are enough."""
-    rng, found = random.Random(seed), []
+    rng = random.Random(seed)
+    found: list[Group] = []
     left = list(tasks)
     for _ in range(count):
         rng.shuffle(left)
@@ -96,12 +98,13 @@ def score(bench: Bench, adapters: Sequence[Adapter], found: Sequence[Group]) -> 
     return bench.scores(adapters, tests, inputs=size * bench.inputs)
 
 
-def measure(bench: Bench) -> dict[str, Any]:
-    """Choose on seen tasks, report on held-out ones."""
+def measure(bench: Bench, sizes: Sequence[int] = tuple(SIZES)) -> dict[str, Any]:
+    """Choose on seen tasks, report on held-out ones; what is known of other sizes is kept."""
     seen = bench.tasks(("seen",), 100)
     held = bench.tasks(HELD_OUT, 150)
-    report: dict[str, Any] = {"inputs": bench.inputs, "sizes": {}}
-    for size, (choose, show) in SIZES.items():
+    report = load("merge") or {"inputs": bench.inputs, "sizes": {}}
+    for size in sizes:
+        choose, show = SIZES[size]
         bench.inputs = 5
         practice = groups(seen, size, choose, 1)
         best = _choices(bench, practice)
@@ -162,4 +165,4 @@ def _mean_cosine(shown: Sequence[Group]) -> float:
 
 
 if __name__ == "__main__":
-    measure(Bench())
+    measure(Bench(), [int(size) for size in sys.argv[1:]] or tuple(SIZES))

@@ -1,8 +1,11 @@
-"""Does a jump to nowcast weights save steps? Runs of unseen tasks with and without one.
+"""Do jumps to nowcast weights save steps? Runs of unseen tasks with and without them.
 
-The nowcast is fitted on runs of seen tasks. Then runs of held-out tasks train plainly, with a jump
-by the last difference, and with a jump by the nowcast, all with the same lines and learning rates;
-the loss is on inputs that none trains on.
+Nowcasts are fitted on runs of seen tasks. Then runs of held-out tasks train plainly and with jumps,
+all with the same lines and learning rates; the loss is on inputs that none trains on. A jump's
+steps are saved only if nothing cheaper does the same: beside the jumps stands a plain run whose
+learning rate falls within two thirds of the steps.
+
+python -m recipes.tiny_lm.weight_space.nowcast
 """
 
 from __future__ import annotations
@@ -17,47 +20,61 @@ from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.stacked import StackedFactors, stack_adapters, stacked_adapters
 from lora_gen.conditioning.chat import IGNORE
 from lora_gen.evaluation.fitting import FitConfig, fit_stack, fresh_adapter
-from lora_gen.weight_space.nowcast import Nowcast, fit_nowcast
+from lora_gen.weight_space.nowcast import Mover, Nowcast, fit_nowcast
+from lora_gen.weight_space.nowcast_net import fit_nowcast_net
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, save
 
-TRAIN, SHOWN, STEPS, SPACING, AHEAD = 16, 24, 45, 3, 3
-JUMP_AT, TESTS = 15, 8
+TRAIN, SHOWN, STEPS, SHORT = 16, 16, 45, 30
+SPACING, AHEAD, DIFFERENCES = 3, 3, 3
+LAST_JUMP, TESTS = 30, 8
+LATE = (24, 36, 45)
+"""Steps of the plain run whose loss is to be reached."""
 
 Copied = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def train(
-    bench: Bench, tasks: Sequence[Task], nowcast: Nowcast | None, seed: int
+    bench: Bench, tasks: Sequence[Task], mover: Mover | None, *, seed: int, steps: int = STEPS
 ) -> tuple[list[Copied], list[list[float]]]:
     """(factors at every checkpoint, test loss of each task at every checkpoint) of one stack."""
     kept: list[Copied] = []
     losses: list[list[float]] = [[] for _ in tasks]
+    recent: list[Copied] = []
 
     def observe(step: int, factors: StackedFactors) -> None:
         if step % SPACING:
             return
-        kept.append({name: (a.clone(), b.clone()) for name, (a, b) in factors.items()})
-        if nowcast is not None and step == JUMP_AT:
-            recent = kept[-nowcast.history :]
-            for name, pair in factors.items():
-                for number, side in enumerate(("lora_a", "lora_b")):
-                    pair[number].copy_(nowcast.moved([one[name][number] for one in recent], side))
+        kept.append(_copied(factors))
+        recent.append(kept[-1])
+        if mover is not None and len(recent) >= mover.history and step <= LAST_JUMP:
+            _jump(mover, recent[-mover.history :], factors)
+            recent[:] = [_copied(factors)]
         for found, value in zip(losses, test_losses(bench, tasks, factors), strict=True):
             found.append(value)
 
     starts = [fresh_adapter(bench.spec, rank=4, seed=seed + i) for i in range(len(tasks))]
-    data = [task.entry.examples for task in tasks]
-    config = FitConfig(steps=STEPS)
     fit_stack(
         bench.model,
         bench.chat,
         stack_adapters(starts),
-        data,
-        config,
+        [task.entry.examples for task in tasks],
+        FitConfig(steps=steps),
         on_step=observe,
         autocast=True,
     )
     return kept, losses
+
+
+def _copied(factors: StackedFactors) -> Copied:
+    return {name: (a.clone(), b.clone()) for name, (a, b) in factors.items()}
+
+
+def _jump(mover: Mover, recent: Sequence[Copied], factors: StackedFactors) -> None:
+    """Move every adapter of the stack in place, each by its own history."""
+    for name, pair in factors.items():
+        for number, side in enumerate(("lora_a", "lora_b")):
+            for i in range(len(pair[number])):
+                pair[number][i].copy_(mover.moved([one[name][number][i] for one in recent], side))
 
 
 @torch.no_grad()
@@ -92,7 +109,10 @@ def runs(kept: Sequence[Copied], count: int) -> list[list[Adapter]]:
 
 
 def steps_to(losses: Sequence[float], goal: float) -> float:
-    """Optimizer steps until the loss is at the goal, between checkpoints by a line."""
+    """Optimizer steps until the loss is at the goal, between checkpoints by a line.
+
+    A run that never gets there counts with all steps of the plain one: it saved none.
+    """
     for i, value in enumerate(losses):
         if value <= goal:
             before = losses[i - 1] if i else value
@@ -101,19 +121,44 @@ def steps_to(losses: Sequence[float], goal: float) -> float:
     return float(STEPS)
 
 
-def measure(bench: Bench) -> dict[str, Any]:
-    """Loss by step, and the share of steps saved to the loss of the plain run at its end."""
-    seen, held = bench.tasks(("seen",), TRAIN), bench.tasks(HELD_OUT, SHOWN)
-    kept, _ = train(bench, seen, None, 500)
-    learned = fit_nowcast(runs(kept, len(seen)), spacing=SPACING, ahead=AHEAD)
-    ways: dict[str, Nowcast | None] = {
+def movers(bench: Bench) -> tuple[dict[str, Mover | None], Nowcast]:
+    """The ways to go on, learned ones fitted on runs of seen tasks."""
+    seen = bench.tasks(("seen",), TRAIN)
+    kept, _ = train(bench, seen, None, seed=500)
+    known = runs(kept, len(seen))
+    size = {"spacing": SPACING, "ahead": AHEAD, "differences": DIFFERENCES}
+    learned = fit_nowcast(known, **size)
+    horizon = SPACING * AHEAD
+    ways: dict[str, Mover | None] = {
         "plain": None,
-        "last difference": Nowcast.extrapolation(spacing=SPACING, horizon=SPACING * AHEAD),
-        "nowcast": learned,
+        "last difference": Nowcast.averaged(
+            decay=0.0, differences=DIFFERENCES, spacing=SPACING, horizon=horizon
+        ),
+        "exponential average": Nowcast.averaged(
+            decay=0.5, differences=DIFFERENCES, spacing=SPACING, horizon=horizon
+        ),
+        "nowcast, linear": learned,
+        "nowcast, network": fit_nowcast_net(known, **size),
     }
-    found = {name: train(bench, held, way, 900)[1] for name, way in ways.items()}
+    return ways, learned
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Loss by step, and the share of steps saved to the plain run's loss."""
+    ways, learned = movers(bench)
+    held = bench.tasks(HELD_OUT, SHOWN)
+    found = {}
+    for name, way in ways.items():
+        found[name] = train(bench, held, way, seed=900)[1]
+        print(name, [round(sum(c) / len(c), 3) for c in zip(*found[name], strict=True)], flush=True)
+    short = f"plain in {SHORT} steps"
+    found[short] = train(bench, held, None, seed=900, steps=SHORT)[1]
+    best = f"nowcast, linear, in {SHORT} steps"
+    found[best] = train(bench, held, learned, seed=900, steps=SHORT)[1]
     report: dict[str, Any] = {
         "tasks": len(held),
+        "spacing": SPACING,
+        "horizon": SPACING * AHEAD,
         "weights_a": learned.lora_a,
         "weights_b": learned.lora_b,
         "mean_loss": {
@@ -122,18 +167,21 @@ def measure(bench: Bench) -> dict[str, Any]:
         },
         "saved": {},
     }
-    for late in (24, 36, 45):
-        goals = [row[late // SPACING] for row in found["plain"]]
-        for name in ("last difference", "nowcast"):
-            saved = [
-                1 - steps_to(row, goal) / steps_to(plain, goal)
-                for row, plain, goal in zip(found[name], found["plain"], goals, strict=True)
-                if steps_to(plain, goal) > 0
-            ]
-            report["saved"][f"{name}, to the plain loss at step {late}"] = interval(saved)
+    for name in found:
+        if name != "plain":
+            report["saved"][name] = {str(late): _saved(found, name, late) for late in LATE}
     save("nowcast", report)
     return report
 
 
+def _saved(found: Mapping[str, list[list[float]]], name: str, late: int) -> dict[str, float]:
+    """Share of the plain run's steps to its own loss at `late`, over tasks."""
+    shares = []
+    for row, plain in zip(found[name], found["plain"], strict=True):
+        goal = plain[late // SPACING]
+        shares.append(1 - steps_to(row, goal) / max(steps_to(plain, goal), 1e-9))
+    return interval(shares)
+
+
 if __name__ == "__main__":
-    print(measure(Bench()))
+    print(measure(Bench())["saved"])
