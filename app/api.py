@@ -14,7 +14,7 @@ from app.service.generation import GenerateRequest, Shape
 from app.service.search import Hit
 from app.service.service import ZOO_PREFIX
 from app.service.sessions import CancelledError
-from app.tabs.common import ANSWERING, LIGHT, SAMPLING, Parts, sentences
+from app.tabs.common import ANSWERING, LIGHT, SAMPLING, SEARCHING, Parts, sentences
 
 
 def add_endpoints(parts: Parts) -> None:
@@ -23,7 +23,7 @@ def add_endpoints(parts: Parts) -> None:
     _add_generate(endpoints)
     _add_inspect(endpoints)
     api(endpoints.answer_inputs, **ANSWERING)
-    api(endpoints.search_zoo, **ANSWERING)
+    api(endpoints.search_zoo, **SEARCHING)
     api(endpoints.similar_adapters, **LIGHT)
     api(endpoints.list_adapters, **LIGHT)
     api(endpoints.cancel_generation, **LIGHT)

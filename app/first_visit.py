@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from app.screenshots import launch
 
@@ -81,16 +84,38 @@ def measure() -> list[tuple[str, float, float]]:
     ]
 
 
+def report(visits: Sequence[Sequence[tuple[str, float, float]]], load: float) -> dict[str, Any]:
+    """JSON-able content of some visits, each to an app that was just started."""
+    rows = []
+    for parts in zip(*visits, strict=True):
+        name, bar, _ = parts[0]
+        seconds = [found for _, _, found in parts]
+        middle = round(statistics.median(seconds), 2)
+        slowest = round(max(seconds), 2)
+        rows.append({"name": name, "bar_s": bar, "median_s": middle, "slowest_s": slowest})
+    return {
+        "command": " ".join(["python -m app.first_visit", *sys.argv[1:]]),
+        "cores": os.cpu_count(),
+        "load_before": round(load, 1),
+        "rows": rows,
+    }
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table; 1 when a bar is missed."""
-    argparse.ArgumentParser(prog="python -m app.first_visit", description=__doc__).parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m app.first_visit", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="keep the table as JSON")
+    arguments = parser.parse_args(argv)
     load = os.getloadavg()[0]
-    rows = measure()
-    print("| a visitor waits for | at most | measured |\n| --- | --- | --- |")
-    for name, bar, seconds in rows:
-        print(f"| {name} | {bar:.0f} s | {seconds:.1f} s |")
+    found = report([measure() for _ in range(arguments.repeats)], load)
+    from app.figures import keep, visit_rows
+
+    print("\n".join(visit_rows(found)))
     print(f"\n{os.cpu_count()} cores, load average {load:.1f} before the start.")
-    return int(any(seconds > bar for _, bar, seconds in rows))
+    if arguments.out:
+        keep(arguments.out, found)
+    return int(any(row["slowest_s"] > row["bar_s"] for row in found["rows"]))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from app.guard import (
 )
 from app.temporary import TemporaryRoom
 
+LOGGER = logging.getLogger("lora_gen.app")
 COOKIE = "lora_gen_visitor"
 MAX_REMEMBERED = 20_000
 MAX_RANGE = 200
@@ -84,9 +86,10 @@ class UploadGate:
                 await self._call(scope, timed, owner)
             else:
                 await self._app(scope, timed.receive, timed.send)
-        except Exception:
-            if not timed.late:
+        except Exception as error:
+            if not (timed.late or timed.gone):
                 raise
+            LOGGER.info("a visitor who had left could not be answered: %s", error)
         if timed.late and not timed.answered:
             await _refuse(send, 408, "The request came too slowly. Send it again.")
 
@@ -140,11 +143,13 @@ class _Timed:
         self._receive, self._send, self._idle = receive, send, config.idle_seconds
         self._end = time.monotonic() + config.total_seconds
         self._complete = False
-        self.late = self.answered = False
+        self.late = self.answered = self.gone = False
 
     async def receive(self) -> Message:
         if self._complete:
-            return await self._receive()
+            message = await self._receive()
+            self.gone = message["type"] == "http.disconnect"
+            return message
         left = max(0.0, min(self._idle, self._end - time.monotonic()))
         try:
             message = await asyncio.wait_for(self._receive(), left)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.service import limits
 from app.service.models import Models
@@ -87,7 +88,7 @@ def sample(
 ) -> Iterator[Shape | Sampled]:
     """The shape after each step, and at last the adapters.
 
-    Closing the iterator, or setting `cancelled`, stops the sampler within one step.
+    Closing the iterator, or setting `cancelled`, stops the sampler within one layer.
 
     Raises:
         LoraGenError: The generator refuses the request.
@@ -122,12 +123,16 @@ def _work(
     """Sample in a thread of its own; whatever ends it is put where the visitor waits."""
     try:
         spec = models.spec(request.base)
-        with models.pipeline(request.base) as pipe:
+
+        def look() -> None:
+            if cancelled.is_set():
+                raise CancelledError
+
+        with models.pipeline(request.base) as pipe, before_every_layer(pipe.denoiser, look):
             codec = _codec(pipe, request, models)
 
             def tell(_: Any, step: int, __: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-                if cancelled.is_set():
-                    raise CancelledError
+                look()
                 norms = module_norms(codec.decode(tensors["clean"][0].detach().cpu()))
                 updates.put(Shape(step=step + 1, steps=request.steps, norms=norms))
                 return {}
@@ -149,6 +154,17 @@ def _work(
         updates.put(sampled)
     except BaseException as error:
         updates.put(error)
+
+
+@contextmanager
+def before_every_layer(model: nn.Module, call: Callable[[], None]) -> Iterator[None]:
+    """Calls `call` before each layer that runs in the block; a single step may take seconds."""
+    hooks = [module.register_forward_pre_hook(lambda *_: call()) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _codec(pipe: LoraGenPipeline, request: GenerateRequest, models: Models) -> AdapterCodec:

@@ -63,16 +63,12 @@ class Models:
     @contextmanager
     def pipeline(self, base: str = "") -> Iterator[LoraGenPipeline]:
         """The generator of a base, or the one of most bases, lent until the block ends."""
-        generator = self._own_generators.get(base, self._generator)
         with self._sampling:
-            if generator not in self._pipelines:
-                self._pipelines[generator] = self._load_pipeline(generator)
-            yield self._pipelines[generator]
+            yield self._pipeline(self._own_generators.get(base, self._generator))
 
     def text_encoder(self) -> TextEncoder:
-        """What reads descriptions; it keeps no state between texts."""
-        with self.pipeline() as pipe:
-            return pipe.encoder
+        """What reads descriptions; it keeps no state between texts, so nobody waits for a run."""
+        return self._pipeline(self._generator).encoder
 
     @contextmanager
     def runner(self, base: str) -> Iterator[TaskRunner]:
@@ -106,14 +102,16 @@ class Models:
 
             return PictureRunner(base)
 
-    def _load_pipeline(self, generator: str) -> LoraGenPipeline:
-        """The generator and its text encoder."""
+    def _pipeline(self, generator: str) -> LoraGenPipeline:
+        """A generator with its text encoder, loaded at the first call."""
         with self._loading:
-            from lora_gen.pipeline import LoraGenPipeline
+            if generator not in self._pipelines:
+                from lora_gen.pipeline import LoraGenPipeline
 
-            pipeline = LoraGenPipeline.from_pretrained(generator)
-            _ = pipeline.encoder
-            return pipeline
+                pipeline = LoraGenPipeline.from_pretrained(generator)
+                _ = pipeline.encoder
+                self._pipelines[generator] = pipeline
+            return self._pipelines[generator]
 
     def _load_runner(self, base: str) -> TaskRunner:
         with self._loading:

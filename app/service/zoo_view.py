@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter
-from lora_gen.adapter.algebra import gram_matrix
+from lora_gen.adapter.stack import AdapterStack
 from lora_gen.errors import AdapterMismatchError
 from lora_gen.zoo.entry import ZooEntry
 from lora_gen.zoo.store import Zoo
 
 MAX_ON_MAP = 1_000
-_CHUNK = 16
-"""Adapters compared with one at a time: the cost of a Gram matrix is square in its size."""
+_ROWS = 64
+"""Adapters whose inner products with all others are computed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Neighbor:
 
 
 class ZooView:
-    """A zoo opened for reading, its adapters kept in memory after their first use."""
+    """A zoo opened for reading, its adapters kept in memory, stacked to be compared with."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,8 +50,8 @@ class ZooView:
         self._entries = self.zoo.entries()
         self._by_id = {entry.id: entry for entry in self._entries}
         self._lock = threading.Lock()
-        self._adapters: dict[str, Adapter] = {}
         self._map: ZooMap | None = None
+        self._stack: AdapterStack | None = None
         self._frame: _Frame | None = None
 
     def entries(self, *, split: str | None = None, text: str = "") -> list[ZooEntry]:
@@ -82,8 +82,7 @@ class ZooView:
         Raises:
             ZooError: The zoo has no such entry, or it is damaged.
         """
-        with self._lock:
-            return self._adapter(entry_id)
+        return self.zoo.load(self.entry(entry_id).id)
 
     def path(self, entry_id: str) -> Path:
         """Folder of an entry."""
@@ -128,44 +127,38 @@ class ZooView:
         """Whether the zoo has adapters of the same shapes."""
         return self._cosines(adapter) is not None
 
-    def _adapter(self, entry_id: str) -> Adapter:
-        if entry_id not in self._adapters:
-            self._adapters[entry_id] = self.zoo.load(entry_id)
-        return self._adapters[entry_id]
-
     def _measure(self, ids: Sequence[str]) -> tuple[ZooMap, _Frame | None]:
         if len(ids) < 3:
             return ZooMap(ids=tuple(ids), points=((0.0, 0.0),) * len(ids), explained=1.0), None
-        gram_BB = gram_matrix([self._adapter(entry_id) for entry_id in ids])
-        frame = _Frame(gram_BB)
+        adapters = [self.zoo.load(entry_id) for entry_id in ids]
+        stack = self._stack = AdapterStack(adapters, dtype=torch.float32)
+        blocks = (adapters[start : start + _ROWS] for start in range(0, len(ids), _ROWS))
+        rows = [AdapterStack(b, dtype=torch.float32).inner_products(stack) for b in blocks]
+        frame = _Frame(torch.cat(rows))
         points = [(float(x), float(y)) for x, y in frame.points_B2.tolist()]
         made = ZooMap(ids=tuple(ids), points=tuple(points), explained=frame.explained)
         return made, frame
 
     def _cosines(self, adapter: Adapter) -> Tensor | None:
         """Cosine with every adapter on the map, (B,)."""
-        ids = self.map().ids
-        if self._frame is None:
+        self.map()
+        if self._stack is None or self._frame is None:
             return None
-        rows = []
+        asked = AdapterStack([adapter], dtype=torch.float32)
         try:
-            for start in range(0, len(ids), _CHUNK):
-                chunk = [self.adapter(entry_id) for entry_id in ids[start : start + _CHUNK]]
-                gram = gram_matrix([adapter, *chunk])
-                rows.append(
-                    gram[0, 1:] / (gram[0, 0] * gram.diagonal()[1:]).sqrt().clamp_min(1e-30)
-                )
+            products_B = asked.inner_products(self._stack)[0]
         except AdapterMismatchError:
             return None
-        return torch.cat(rows)
+        length = asked.inner_products(asked)[0, 0].clamp_min(1e-30).sqrt()
+        return products_B / (length * self._frame.length_B)
 
 
 class _Frame:
     """The plane of a Gram matrix (B, B), and where another adapter falls in it."""
 
     def __init__(self, gram_BB: Tensor) -> None:
-        length_B = gram_BB.diagonal().clamp_min(1e-30).sqrt()
-        cosine_BB = gram_BB / length_B[:, None] / length_B
+        self.length_B = gram_BB.diagonal().clamp_min(1e-30).sqrt()
+        cosine_BB = gram_BB / self.length_B[:, None] / self.length_B
         self._mean_B = cosine_BB.mean(0)
         centered_BB = cosine_BB - self._mean_B - self._mean_B[:, None] + cosine_BB.mean()
         values_B, vectors_BB = torch.linalg.eigh(centered_BB)

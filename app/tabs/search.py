@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.pictures.findings import note
 from app.service.search import Hit, Wanted
-from app.tabs.common import ANSWERING, LIGHT, PRIVATE, Parts, sentences
+from app.tabs.common import LIGHT, PRIVATE, SEARCHING, Parts, sentences
 from app.tabs.listing import ON_CLICK, entry_list
 from lora_gen.errors import LoraGenError
 
@@ -80,7 +80,7 @@ class SearchTab:
             self.search,
             [self.text, *filters],
             self.list,
-            **ANSWERING,
+            **SEARCHING,
             **PRIVATE,
         )
         self.files.upload(

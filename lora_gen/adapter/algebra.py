@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.profile import padded
+from lora_gen.adapter.stack import AdapterStack, factors_of, require_same_module
 from lora_gen.errors import AdapterMismatchError, AdapterValueError
 
 
@@ -33,25 +34,13 @@ def gram_matrix(adapters: Sequence[Adapter]) -> Tensor:
 def cross_gram(left: Sequence[Adapter], right: Sequence[Adapter]) -> Tensor:
     """Frobenius inner products of `left`'s delta weights with `right`'s, (left, right) float64.
 
-    One pair of matrix products a module serves all adapters: with the factors stacked to A (M, in)
-    and B (out, M) on both sides, the entries of (A @ A'.T) * (B.T @ B') summed over each adapter's
-    rows and columns are the inner products. Large zoos go through it in blocks.
+    Large zoos go through it in blocks; what is compared again and again is an `AdapterStack`.
 
     Raises:
         AdapterMismatchError: Adapters disagree on the shape of a module.
     """
-    gram_BB = torch.zeros(len(left), len(right), dtype=torch.float64)
-    shared = {n for a in left for n in a.pairs} & {n for a in right for n in a.pairs}
-    for name in sorted(shared):
-        both = (*left, *right)
-        _require_same_module(name, [a.pairs[name] for a in both if name in a.pairs])
-        a_MI, b_OM, rows_M = stacked_factors(name, left)
-        other_a_MI, other_b_OM, columns_M = stacked_factors(name, right)
-        core_MM = ((a_MI @ other_a_MI.mT) * (b_OM.mT @ other_b_OM)).cpu()
-        rows_BM = torch.zeros(len(left), core_MM.shape[1], dtype=torch.float64)
-        rows_BM.index_add_(0, rows_M, core_MM)
-        gram_BB.index_add_(1, columns_M, rows_BM)
-    return gram_BB
+    stacked = AdapterStack(left)
+    return stacked.inner_products(stacked if right is left else AdapterStack(right))
 
 
 def inner_product(left: Adapter, right: Adapter) -> float:
@@ -169,36 +158,17 @@ def singular_values(adapter: Adapter) -> Mapping[str, Tensor]:
     return {name: core_svd(pair)[1] for name, pair in adapter.pairs.items()}
 
 
-def stacked_factors(name: str, adapters: Sequence[Adapter]) -> tuple[Tensor, Tensor, Tensor]:
-    """One module's factors side by side, scaling in B: A (M, in), B (out, M) and owner (M,).
-
-    Float64; `owner` is the number of the adapter that each of the M components belongs to.
-    """
-    owners = [i for i, adapter in enumerate(adapters) if name in adapter.pairs]
-    pairs = [adapters[i].pairs[name] for i in owners]
-    factors = [_factors(pair) for pair in pairs]
-    owner_M = torch.cat([torch.full((p.rank,), i) for i, p in zip(owners, pairs, strict=True)])
-    a_MI = torch.cat([a_RI for a_RI, _ in factors])
-    return a_MI, torch.cat([b_OR for _, b_OR in factors], dim=1), owner_M
-
-
-def _factors(pair: LoraPair) -> tuple[Tensor, Tensor]:
-    """A (R, in) and B (out, R) in float64, the scaling in B."""
-    a_RI, b_OR = pair.matrices()
-    return a_RI.detach().double(), b_OR.detach().double() * pair.scaling
-
-
 def _sum_pairs(name: str, terms: Sequence[tuple[LoraPair, float]]) -> LoraPair:
-    _require_same_module(name, [pair for pair, _ in terms])
+    require_same_module(name, [pair for pair, _ in terms])
     first = terms[0][0]
-    a_MI = torch.cat([_factors(pair)[0] for pair, _ in terms])
-    b_OM = torch.cat([_factors(pair)[1] * weight for pair, weight in terms], dim=1)
+    a_MI = torch.cat([factors_of(pair)[0] for pair, _ in terms])
+    b_OM = torch.cat([factors_of(pair)[1] * weight for pair, weight in terms], dim=1)
     return first.with_matrices(a_MI.to(first.lora_a.dtype), b_OM.to(first.lora_b.dtype))
 
 
 def core_svd(pair: LoraPair) -> tuple[Tensor, Tensor, Tensor]:
     """Thin SVD of the delta weight: U (out, R), S (R), V (in, R), by QR and an r-by-r SVD."""
-    a_RI, b_OR = _factors(pair)
+    a_RI, b_OR = factors_of(pair)
     q_OR, left_RR = torch.linalg.qr(b_OR)
     p_IR, right_RR = torch.linalg.qr(a_RI.mT)
     u_RR, s_R, vh_RR = torch.linalg.svd(left_RR @ right_RR.mT, full_matrices=False)
@@ -212,19 +182,6 @@ def _truncate_pair(pair: LoraPair, rank: int) -> LoraPair:
     b_OR, a_RI = u_OR[:, :kept] * root_R, (v_IR[:, :kept] * root_R).mT
     cut = pair.with_matrices(a_RI.to(pair.lora_a.dtype), b_OR.to(pair.lora_b.dtype))
     return padded(cut, rank) if kept < rank else cut
-
-
-def _require_same_module(name: str, pairs: Sequence[LoraPair]) -> None:
-    kinds = {
-        (tuple(p.lora_a.shape[1:]), p.out_features, p.is_embedding): tuple(p.lora_a.shape[1:])
-        for p in pairs
-    }
-    if len(kinds) > 1:
-        raise AdapterMismatchError(
-            f"`{name}` has different shapes in the adapters "
-            f"({', '.join(map(str, kinds.values()))}). They belong to "
-            "different bases."
-        )
 
 
 def _require_rank(rank: int) -> None:

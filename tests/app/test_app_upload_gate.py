@@ -5,6 +5,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,25 @@ def test_body_that_stops_coming_is_given_up(tmp_path: Path) -> None:
     slow = gate(tmp_path, idle_seconds=0.1)
     assert ask(slow, UPLOAD, b"x" * 10, pause=30)[0] == 408
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_failure_is_raised_only_while_somebody_is_there(tmp_path: Path, gone: bool) -> None:
+    messages = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(1 + gone):
+            await receive()
+        raise RuntimeError("response already started")
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    guarded = gate(tmp_path)
+    guarded._app = app
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("::1", 1)}
+    with nullcontext() if gone else pytest.raises(RuntimeError), ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, guarded(scope, receive, receive)).result()
 
 
 def test_many_ranges_are_refused(tmp_path: Path) -> None:

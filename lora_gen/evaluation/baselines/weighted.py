@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter, LoraPair
-from lora_gen.adapter.algebra import stacked_factors, truncate
+from lora_gen.adapter.algebra import truncate
+from lora_gen.adapter.stack import stacked_factors
 from lora_gen.zoo.store import Zoo
 
 _BLOCK = 64

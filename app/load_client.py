@@ -1,0 +1,131 @@
+"""Simulated visitors of the app, and what happened to their requests."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+BUSY = (429, 503)
+PAIRS = "get the value from a key=value pair"
+
+
+@dataclass
+class Tally:
+    """What happened to the requests of one kind."""
+
+    seconds: list[float] = field(default_factory=list)
+    refused_seconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def p95(self) -> float:
+        """95th percentile of the served ones, in seconds."""
+        found = sorted(self.seconds)
+        return found[min(len(found) - 1, int(0.95 * len(found)))] if found else float("nan")
+
+    def to_dict(self) -> dict[str, float]:
+        """JSON-able summary."""
+        middle = statistics.median(self.seconds) if self.seconds else float("nan")
+        return {
+            "served": len(self.seconds),
+            "median_s": round(middle, 3),
+            "p95_s": round(self.p95(), 3),
+            "busy": len(self.refused_seconds),
+            "slowest_busy_s": round(max(self.refused_seconds, default=0.0), 3),
+            "errors": len(self.errors),
+        }
+
+
+class User:
+    """One simulated visitor with a session of its own."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._session = secrets.token_hex(8)
+        self.told_to_wait = 0.0
+        """Seconds, as the last refusal said."""
+
+    async def call(self, name: str, data: Sequence[Any], tally: Tally) -> bool:
+        """Ask an endpoint; whether it was served."""
+        began = time.monotonic()
+        body = {"data": list(data), "session_hash": self._session}
+        try:
+            joined = await self._client.post(f"/gradio_api/call/{name}", json=body)
+            if joined.status_code in BUSY:
+                tally.refused_seconds.append(time.monotonic() - began)
+                self.told_to_wait = float(joined.headers.get("retry-after", 1))
+                return False
+            joined.raise_for_status()
+            event = joined.json()["event_id"]
+            kind = await self._result(f"/gradio_api/call/{name}/{event}")
+        except httpx.HTTPError as error:
+            tally.errors.append(f"{name}: {error!r}")
+            return False
+        if kind != "complete":
+            tally.errors.append(f"{name}: {kind}")
+            return False
+        tally.seconds.append(time.monotonic() - began)
+        return True
+
+    async def upload(self, name: str, content: bytes) -> dict[str, Any]:
+        """The file as an endpoint takes it."""
+        answer = await self._client.post("/gradio_api/upload", files={"files": (name, content)})
+        answer.raise_for_status()
+        path = answer.json()[0]
+        return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+    async def generate(self, tally: Tally, *, steps: int = 4, candidates: int = 1) -> bool:
+        """One generated adapter."""
+        seed = random.randrange(2**31)
+        data = [PAIRS, "tiny_lm", candidates, 4, steps, 1.0, seed]
+        return await self.call("generate_adapters", data, tally)
+
+    async def search(self, tally: Tally) -> bool:
+        """One search by description."""
+        return await self.call("search_zoo", [PAIRS, 10], tally)
+
+    async def inspect(self, content: bytes, tally: Tally) -> bool:
+        """One upload, inspected."""
+        file = await self.upload("adapter.zip", content)
+        return await self.call("inspect_adapter", [[file]], tally)
+
+    async def abandon(self) -> None:
+        """Ask for a long run, as a page does that shows it is there; leave at its first step."""
+        body = {"data": [PAIRS, "tiny_lm", 8, 64, 64, 1.0, 0], "session_hash": self._session}
+        async with self._client.stream("GET", f"/gradio_api/heartbeat/{self._session}"):
+            joined = await self._client.post("/gradio_api/call/generate_adapters", json=body)
+            event = joined.raise_for_status().json()["event_id"]
+            await self._progress(f"/gradio_api/call/generate_adapters/{event}")
+
+    async def first_step(self) -> float:
+        """Seconds until the first step of a run of four is reported."""
+        began = time.monotonic()
+        body = {"data": [PAIRS, "tiny_lm", 1, 4, 4, 1.0, 0], "session_hash": self._session}
+        async with self._client.stream("GET", f"/gradio_api/heartbeat/{self._session}"):
+            joined = await self._client.post("/gradio_api/call/generate_adapters", json=body)
+            event = joined.raise_for_status().json()["event_id"]
+            await self._progress(f"/gradio_api/call/generate_adapters/{event}")
+            return time.monotonic() - began
+
+    async def _progress(self, path: str) -> None:
+        """Read until a step is reported, then hang up."""
+        async with self._client.stream("GET", path) as stream:
+            async for line in stream.aiter_lines():
+                if line == "event: generating":
+                    return
+
+    async def _result(self, path: str) -> str:
+        kind = "no answer"
+        async with self._client.stream("GET", path) as stream:
+            async for line in stream.aiter_lines():
+                if line.startswith("event: ") and line != "event: heartbeat":
+                    kind = line.removeprefix("event: ")
+                    if kind in ("complete", "error"):
+                        return kind
+        return kind
