@@ -198,16 +198,12 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         if not allow_untrained:
             require_trained(spec, tuple(self.denoiser.config.trained_bases))
         condition = self._request.encode(text, prompts, examples, spec)
-        targets = targets or tuple(self.denoiser.config.targets) or "all-linear"
-        layout = TokenLayout.build(
-            spec, rank=rank, width=self.denoiser.config.token_width, targets=targets
-        )
-        seed = seed_of(generator)
-        noise = self._noise(num_adapters, layout, generator)
-        prototypes = [self._prototype(condition, layout, noise)]
+        targets = self._targets(targets)
+        codec, seed = self.codec_for(spec, rank=rank, targets=targets), seed_of(generator)
+        noise = self._noise(num_adapters, codec.layout, generator)
+        prototypes = [self._prototype(condition, codec.layout, noise)]
         if guidance != 1.0:
-            prototypes.append(self._prototype(condition.null(), layout, noise))
-        codec = AdapterCodec(layout=layout, scaling=self.denoiser.token_scaling)
+            prototypes.append(self._prototype(condition.null(), codec.layout, noise))
         start = start_of(start_from, codec, strength=strength, keep=keep)
         tokens = self._sample(
             prototypes, noise, steps, guidance, generator, callback_on_step_end, start=start
@@ -231,6 +227,26 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         return LoraGenOutput(
             adapters=adapters, provenance=[{**record, "index": i} for i in range(num_adapters)]
         )
+
+    def codec_for(
+        self, spec: BaseModelSpec, *, rank: int, targets: str | Sequence[str] | None = None
+    ) -> AdapterCodec:
+        """The map from the sampler's tokens to the factors of a base.
+
+        Args:
+            spec: The base.
+            rank: LoRA rank.
+            targets: Which modules; by default those the generator was trained for.
+
+        Raises:
+            LayoutMismatchError: `rank` is out of range, or no module is a target.
+        """
+        width, chosen = self.denoiser.config.token_width, self._targets(targets)
+        layout = TokenLayout.build(spec, rank=rank, width=width, targets=chosen)
+        return AdapterCodec(layout=layout, scaling=self.denoiser.token_scaling)
+
+    def _targets(self, targets: str | Sequence[str] | None) -> str | Sequence[str]:
+        return targets or tuple(self.denoiser.config.targets) or "all-linear"
 
     def _spec(self, base: BaseModelSpec | str | Path | None) -> BaseModelSpec:
         trained = tuple(self.denoiser.config.trained_bases)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Queue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,7 @@ from app.service.models import Models
 from app.service.sessions import CancelledError
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.algebra import module_norms
-from lora_gen.codec.codec import AdapterCodec
-from lora_gen.codec.layout import TokenLayout
 from lora_gen.errors import ConditionError
-
-if TYPE_CHECKING:
-    from lora_gen.pipeline import LoraGenPipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +33,7 @@ class GenerateRequest:
     examples: tuple[tuple[str, str], ...] = ()
     base: str = "tiny_lm"
     rank: int = 4
-    targets: str = "all-linear"
+    targets: str = limits.AS_TRAINED
     candidates: int = 1
     steps: int = 4
     guidance: float = 1.0
@@ -63,6 +58,11 @@ class GenerateRequest:
         keep(self, "guidance", limits.bounded("guidance", self.guidance, 0, 20))
         if not (text or self.prompts or self.examples):
             raise ConditionError("Nothing was asked. Describe the task, or give examples of it.")
+
+    @property
+    def chosen_targets(self) -> str | None:
+        """Which modules, as the pipeline takes it."""
+        return None if self.targets == limits.AS_TRAINED else self.targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ def _work(
                 raise CancelledError
 
         with models.pipeline(request.base) as pipe, before_every_layer(pipe.denoiser, look):
-            codec = _codec(pipe, request, models)
+            codec = pipe.codec_for(spec, rank=request.rank, targets=request.chosen_targets)
 
             def tell(_: Any, step: int, __: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
                 look()
@@ -143,7 +143,7 @@ def _work(
                 examples=list(request.examples) or None,
                 base=spec,
                 rank=request.rank,
-                targets=request.targets,
+                targets=request.chosen_targets,
                 num_adapters=request.candidates,
                 num_inference_steps=request.steps,
                 guidance_scale=request.guidance,
@@ -165,14 +165,3 @@ def before_every_layer(model: nn.Module, call: Callable[[], None]) -> Iterator[N
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _codec(pipe: LoraGenPipeline, request: GenerateRequest, models: Models) -> AdapterCodec:
-    """The map from the sampler's tokens to factors."""
-    layout = TokenLayout.build(
-        models.spec(request.base),
-        rank=request.rank,
-        width=pipe.denoiser.config.token_width,
-        targets=request.targets,
-    )
-    return AdapterCodec(layout=layout, scaling=pipe.denoiser.token_scaling)

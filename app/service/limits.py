@@ -18,7 +18,8 @@ MAX_STEPS = 64
 MAX_RANK = 64
 MAX_EXPORT = 24
 MAX_STRENGTH = 2.0
-TARGETS = ("all-linear", "attention", "mlp")
+AS_TRAINED = "as trained"
+TARGETS = (AS_TRAINED, "all-linear", "attention", "mlp")
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
