@@ -108,6 +108,7 @@ MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS, MAX_FIELDS = 350, 60, 8, 14
 # and a registered config is its model's `__init__`.
 MANY_PARAMETERS = {
     ("lora_gen/pipeline.py", "__call__"),
+    ("lora_gen/cli/edit.py", "edit"),
     ("lora_gen/cli/evaluate.py", "evaluate"),
     ("lora_gen/cli/generate.py", "generate"),
     ("lora_gen/cli/merge.py", "merge"),

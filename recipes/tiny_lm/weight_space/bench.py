@@ -56,7 +56,7 @@ class Bench:
         """`count` tasks whose adapters do them, drawn by `seed`."""
         entries = [e for split in splits for e in self.zoo.entries(split=split)]
         good = sorted(
-            (e for e in entries if (e.accuracy or 0) >= _GOOD and len(_tests(e)) >= self.inputs),
+            (e for e in entries if (e.accuracy or 0) >= _GOOD and len(tests_of(e)) >= self.inputs),
             key=lambda e: e.task,
         )
         random.Random(seed).shuffle(good)
@@ -64,7 +64,7 @@ class Bench:
 
     def task(self, entry: ZooEntry) -> Task:
         """The task of an entry."""
-        return Task(entry, self.zoo.load(entry.id), _tests(entry))
+        return Task(entry, self.zoo.load(entry.id), tests_of(entry))
 
     def scores(
         self, adapters: Sequence[Adapter], tests: Sequence[Pairs], inputs: int | None = None
@@ -103,6 +103,7 @@ def interval(values: Sequence[float], clusters: Sequence[Any] | None = None) -> 
     return {key: round(value, 4) for key, value in found.items() if key != "confidence"}
 
 
-def _tests(entry: ZooEntry) -> tuple[tuple[str, str], ...]:
+def tests_of(entry: ZooEntry) -> tuple[tuple[str, str], ...]:
+    """Pairs that the entry's adapter was not trained on."""
     trained = {text for text, _ in entry.examples}
     return tuple((a, b) for a, b in entry.extra.get("tests", ()) if a not in trained)

@@ -33,10 +33,10 @@ from training.task import TaskContext
 
 BEHAVIORS = "build/tiny_lm/behaviors.jsonl"
 FAMILIES = ("swapcase", "mask_vowels", "pair_flag", "id_constant", "address_zip_city")
-TRAINED, SHOWN, OLD = 12, 6, 40
-STEPS, LR, BATCH = 30, 5e-4, 8
+TRAINED, SHOWN, OLD = 10, 6, 24
+STEPS, LR, BATCH = 24, 5e-4, 8
 GOAL = ObjectiveConfig(
-    flow_weight=0.0, lines_per_task=4, ranks=(1, 1, 2, 4), drop_text=0.0, show_examples=0.0
+    flow_weight=0.0, lines_per_task=4, ranks=(1, 1, 2), drop_text=0.0, show_examples=0.0
 )
 
 Records = list[BehaviorRecord]

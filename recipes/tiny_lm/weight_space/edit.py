@@ -13,10 +13,10 @@ from typing import Any
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.weight_space.edit import direction_between, edit_adapter, principal_direction
 from lora_gen.zoo.entry import ZooEntry
-from recipes.tiny_lm.weight_space.bench import Bench, Task, interval, save
+from recipes.tiny_lm.weight_space.bench import Bench, Task, interval, save, tests_of
 
 STRENGTHS = (0.7, 1.0, 1.5)
-RANK, MOST, PRACTICE = 16, 16, 1
+RANK, MOST, PRACTICE, SHOWN = 16, 16, 1, 6
 
 
 def attributes(bench: Bench) -> dict[str, dict[str, list[tuple[ZooEntry, ZooEntry]]]]:
@@ -25,7 +25,7 @@ def attributes(bench: Bench) -> dict[str, dict[str, list[tuple[ZooEntry, ZooEntr
     found: dict[str, dict[str, list[tuple[ZooEntry, ZooEntry]]]] = {}
     for name, entry in entries.items():
         first, _, second = name.partition("+")
-        if second and first in entries and len(bench.task(entry).tests) >= bench.inputs:
+        if second and first in entries and len(tests_of(entry)) >= bench.inputs:
             split = "seen" if entry.split == "seen" else "held out"
             found.setdefault(second, {}).setdefault(split, []).append((entries[first], entry))
     return {
@@ -35,12 +35,27 @@ def attributes(bench: Bench) -> dict[str, dict[str, list[tuple[ZooEntry, ZooEntr
     }
 
 
+def commonest(found: dict[str, Any]) -> list[str]:
+    """The attributes with most held-out compositions."""
+    return sorted(found, key=lambda name: -len(found[name]["held out"]))[:4]
+
+
+def held_out_edits(bench: Bench) -> list[tuple[str, Task, Task]]:
+    """(second step, task of the first step, task of both) of every edit that is reported."""
+    found = attributes(bench)
+    return [
+        (second, bench.task(start), bench.task(goal))
+        for second in commonest(found)
+        for start, goal in found[second]["held out"][:SHOWN]
+    ]
+
+
 def measure(bench: Bench) -> dict[str, Any]:
     """Exact match of the edited adapters on the composition, with the ends for comparison."""
     rows: dict[str, list[float]] = {}
     clusters: list[str] = []
     found = attributes(bench)
-    most = sorted(found, key=lambda name: -len(found[name]["held out"]))[:4]
+    most = commonest(found)
     for second in most:
         pairs = found[second]["seen"][:MOST]
         having = [bench.zoo.load(entry.id) for _, entry in pairs]
@@ -52,7 +67,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         practice = [
             _both(bench, pair) for pair in found[second]["seen"][MOST : MOST + PRACTICE * 4]
         ]
-        shown = [_both(bench, pair) for pair in found[second]["held out"][:6]]
+        shown = [_both(bench, pair) for pair in found[second]["held out"][:SHOWN]]
         clusters += [second] * len(shown)
         for name, direction in directions.items():
             best = max(
