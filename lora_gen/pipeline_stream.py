@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from lora_gen.adapter.peft_stream import stream_peft
 from lora_gen.codec.layout import TokenLayout
 from lora_gen.codec.pieces import factor_pieces
 from lora_gen.conditioning.condition import Condition
-from lora_gen.models.recurrent_denoiser import Prototype
+from lora_gen.models.folded import FoldedSampler, SamplingLine
+from lora_gen.models.recurrent_denoiser import MIN_LEVEL, Prototype
 from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.pipeline_checks import require_options, require_trained
+from lora_gen.pipeline_start import set_timesteps
 
 WINDOW_VALUES = 2**20
 """Weights in a window: enough for the matrix products, small beside any generator."""
@@ -80,6 +83,7 @@ def stream_tokens(
     """
     size = options.window_of(layout)
     noise = _Noise(pipe, layout, options.seed, size)
+    sampler: Callable[[list[Prototype], Tensor], Tensor] | None = None
     latent = noise.latent()
     if latent is not None:
         condition = replace(condition, latent=latent)
@@ -96,7 +100,8 @@ def stream_tokens(
             for start, noise_1nD in noise.windows():
                 with _precision(pipe, options):
                     given = [next(each) for each in prototypes]
-                waiting.append((start, pool.submit(_denoised, pipe, given, noise_1nD, options)))
+                sampler = sampler or _sampler(pipe, given, options)
+                waiting.append((start, pool.submit(sampler, given, noise_1nD)))
                 if len(waiting) > options.workers:
                     first, done = waiting.popleft()
                     yield first, done.result()
@@ -233,23 +238,56 @@ class _Noise:
         return latent_1Z
 
 
+def sampling_line(scheduler: Any, steps: int) -> SamplingLine | None:
+    """The steps of a noise scheduler as numbers, found by letting it step on numbers.
+
+    None where a step is more than that: it draws noise, or remembers the steps before.
+    """
+    if type(scheduler).__name__ != "FlowMatchEulerDiscreteScheduler":
+        return None
+    if scheduler.config.stochastic_sampling:
+        return None
+    own = deepcopy(scheduler)
+    set_timesteps(own, steps, torch.device("cpu"), strength=1.0)
+    scale = own.config.num_train_timesteps
+    x_2, clean_2 = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    levels, found = [], []
+    for timestep in own.timesteps:
+        level = float((timestep.float() / scale).clamp(0, 1))
+        flow_2 = (x_2 - clean_2) / max(level, MIN_LEVEL)
+        a, b = own.step(flow_2, timestep, x_2, return_dict=False)[0].tolist()
+        levels.append(level)
+        found.append((a, b))
+    return SamplingLine(levels=tuple(levels), steps=tuple(found))
+
+
+def _sampler(
+    pipe: LoraGenPipeline, prototypes: list[Prototype], options: StreamOptions
+) -> Callable[[list[Prototype], Tensor], Tensor]:
+    """From a window's prototypes and noise to its tokens; folded where the scheduler allows it."""
+    line = sampling_line(pipe.scheduler, options.num_inference_steps)
+    if line is None:
+        return partial(_step_by_step, pipe, options)
+    folded = FoldedSampler(
+        pipe.denoiser,
+        prototypes,
+        line,
+        guidance=options.guidance_scale,
+        dtype=torch.bfloat16 if options.mixed_precision else torch.float32,
+    )
+    return lambda given, noise_1nD: folded(noise_1nD[0], [each.states[0] for each in given])
+
+
 @torch.no_grad()
-def _denoised(
-    pipe: LoraGenPipeline, prototypes: list[Prototype], noise_1nD: Tensor, options: StreamOptions
+def _step_by_step(
+    pipe: LoraGenPipeline, options: StreamOptions, prototypes: list[Prototype], noise_1nD: Tensor
 ) -> Tensor:
     """The sampler's steps on one window, with a noise scheduler of its own."""
     own = LoraGenPipeline(pipe.denoiser, deepcopy(pipe.scheduler), pipe.config.text_encoder_name)
     own.set_progress_bar_config(disable=True)
+    steps, guidance = options.num_inference_steps, options.guidance_scale
     with _precision(pipe, options):
-        tokens_1nD = own._sample(
-            prototypes,
-            noise_1nD,
-            options.num_inference_steps,
-            options.guidance_scale,
-            None,
-            None,
-            start=None,
-        )
+        tokens_1nD = own._sample(prototypes, noise_1nD, steps, guidance, None, None, start=None)
     return tokens_1nD[0].float()
 
 

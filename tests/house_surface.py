@@ -23,15 +23,13 @@ PUBLIC = [
 
 VERBS = {
     "lora-gen": [
-        *("apply", "audit", "choose", "compress", "convert", "doctor", "edit", "evaluate"),
+        *("apply", "audit", "bulk", "compress", "convert", "doctor", "edit", "evaluate"),
         *(
             "export",
-            "federate",
             "generate",
             "inspect",
             "map",
             "merge",
-            "nowcast",
             "refine",
             "score",
             "search",
@@ -39,6 +37,7 @@ VERBS = {
             "zoo",
         ),
     ],
+    "lora-gen bulk": ["encode", "evaluate", "generate"],
     "lora-gen zoo": [
         *("add", "block", "build", "duplicates", "forget", "list"),
         *("quarantine", "remove", "show", "suspects", "tree", "verify"),

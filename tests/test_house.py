@@ -108,6 +108,7 @@ MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS, MAX_FIELDS = 350, 60, 8, 14
 # and a registered config is its model's `__init__`.
 MANY_PARAMETERS = {
     ("lora_gen/pipeline.py", "__call__"),
+    ("lora_gen/cli/bulk.py", "generate"),
     ("lora_gen/cli/edit.py", "edit"),
     ("lora_gen/cli/evaluate.py", "evaluate"),
     ("lora_gen/cli/generate.py", "generate"),
@@ -290,7 +291,8 @@ def test_verbs_are_pinned() -> None:
 
     root = typer.main.get_command(app)
     assert sorted(root.commands) == VERBS["lora-gen"]
-    assert sorted(root.commands["zoo"].commands) == VERBS["lora-gen zoo"]
+    for group in ("bulk", "zoo"):
+        assert sorted(root.commands[group].commands) == VERBS[f"lora-gen {group}"]
 
 
 def test_importing_the_package_loads_no_model_library() -> None:

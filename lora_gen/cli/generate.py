@@ -182,9 +182,9 @@ def _generate(asked: Asked, where: Written, inputs: list[str], *, json_output: b
     from lora_gen.adapter.base_model import BaseModelSpec
     from lora_gen.cli.pictures import draw_sheet, sheet_record, show_use
 
-    adapters, provenance = _sample(asked)
+    adapters, provenance = sample(asked)
     spec = BaseModelSpec.from_config(provenance[0]["base"])
-    folders = _save(adapters, provenance, where, spec)
+    folders = save(adapters, provenance, where, spec)
     draws = spec.kind == "diffusers"
     sheet = draw_sheet(spec.id, adapters, inputs, where.out) if draws and inputs else None
     answers = _try(spec.id, adapters, [] if draws else inputs)
@@ -218,14 +218,16 @@ def _check(asked: Asked) -> None:
         require_choice(asked.num, asked.examples)
 
 
-def _sample(asked: Asked) -> tuple[list[Adapter], list[dict[str, Any]]]:
+def sample(asked: Asked, pipe: Any = None) -> tuple[list[Adapter], list[dict[str, Any]]]:
+    """The adapters and how each was made; `pipe` where a generator is loaded already."""
     import torch
 
     from lora_gen.assets import default_generator
     from lora_gen.pipeline import LoraGenPipeline
 
     quiet_pipelines()
-    pipe = LoraGenPipeline.from_pretrained(asked.generator or default_generator(asked.base))
+    source = asked.generator or default_generator(asked.base)
+    pipe = pipe or LoraGenPipeline.from_pretrained(source)
     with _progress(asked.steps) as advance:
         output = pipe(
             text=asked.text,
@@ -263,7 +265,7 @@ def _progress(steps: int | None) -> Iterator[Callable[..., dict[str, Any]]]:
         yield advance
 
 
-def _save(
+def save(
     adapters: Sequence[Adapter],
     provenance: Sequence[dict[str, Any]],
     where: Written,

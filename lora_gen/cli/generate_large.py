@@ -22,14 +22,14 @@ LARGE = 4_000_000
 
 def streamed(asked: Asked, where: Written, *, json_output: bool) -> bool:
     """Write and show the adapter, if one was asked for that is better never held whole."""
-    if not _is_large(asked, where):
+    if not is_large(asked, where):
         return False
     from lora_gen.assets import default_generator
     from lora_gen.pipeline import LoraGenPipeline
 
     quiet_pipelines()
     pipe = LoraGenPipeline.from_pretrained(asked.generator or default_generator())
-    record = _write(pipe, asked, where)
+    record = write_large(pipe, asked, where)
     if json_output:
         print_json({"base": record["base"], "folder": str(where.out), "provenance": record})
     else:
@@ -37,7 +37,7 @@ def streamed(asked: Asked, where: Written, *, json_output: bool) -> bool:
     return True
 
 
-def _is_large(asked: Asked, where: Written) -> bool:
+def is_large(asked: Asked, where: Written) -> bool:
     """Whether this is one PEFT adapter of more than `LARGE` values."""
     from lora_gen.adapter.base_model import COMPONENTS, BaseModelSpec, select_targets
 
@@ -51,7 +51,7 @@ def _is_large(asked: Asked, where: Written) -> bool:
     return sum(math.prod(shape) for shape in factors) > LARGE
 
 
-def _write(pipe: LoraGenPipeline, asked: Asked, where: Written) -> dict[str, Any]:
+def write_large(pipe: LoraGenPipeline, asked: Asked, where: Written) -> dict[str, Any]:
     """Write the adapter, and return how it was made."""
     from lora_gen.adapter.peft_format import CARD_NAME, PROVENANCE_NAME, json_text
     from lora_gen.pipeline import DEFAULT_GUIDANCE, DEFAULT_STEPS

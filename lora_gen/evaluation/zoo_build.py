@@ -57,8 +57,12 @@ class Built:
     error: str | None
 
 
-def read_tasks(path: Path) -> list[dict[str, Any]]:
+def read_tasks(path: Path, *, needs: Sequence[str] = ("examples",)) -> list[dict[str, Any]]:
     """Tasks of a JSON lines file: `task`, `examples`, and what else an entry has.
+
+    Args:
+        path: The file.
+        needs: What a task must have one of, besides its name.
 
     Raises:
         ConfigError: It cannot be read, a line is no task, or two have one name.
@@ -72,9 +76,10 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
         task = parse_json(line.encode(), subject=f"`{path}` line {number}", error=ConfigError)
         name = task.get("task")
         unknown = sorted(set(task) - _KEYS)
-        if not isinstance(name, str) or not task.get("examples") or unknown or name in tasks:
+        has_one = any(task.get(key) for key in needs)
+        if not isinstance(name, str) or not has_one or unknown or name in tasks:
             raise ConfigError(
-                f"`{path}` line {number} is no new task with `task` and `examples`"
+                f"`{path}` line {number} is no new task with `task` and `{'` or `'.join(needs)}`"
                 + (f" (unknown key `{unknown[0]:.40}`)." if unknown else ".")
                 + f" Allowed are {', '.join(sorted(_KEYS))}."
             )

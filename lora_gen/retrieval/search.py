@@ -270,8 +270,7 @@ class AdapterIndex(Closing):
         missing, gone = self._difference(held)
         table.delete(gone)
         unread = 0
-        for start in range(0, len(missing), _BATCH):
-            rows, failed = self.vectorizer.rows(self.zoo, missing[start : start + _BATCH])
+        for rows, failed in self.vectorizer.batches(self.zoo, missing, _BATCH):
             table.add(rows)
             unread += len(failed)
         if missing or gone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -120,6 +120,13 @@ class Vectorizer:
             for entry, text_C, (signed, weights) in zip(entries, text_BC, found, strict=True)
         ]
         return rows, failed
+
+    def batches(
+        self, zoo: Zoo, ids: Sequence[str], size: int
+    ) -> Iterator[tuple[list[VectorRow], list[str]]]:
+        """`rows` of so many entries at a time."""
+        for start in range(0, len(ids), size):
+            yield self.rows(zoo, ids[start : start + size])
 
     def _of_weights(self, adapter: Adapter) -> tuple[Vector, Vector]:
         """Signature and encoder vector; zeros for an adapter without any effect."""
