@@ -23,13 +23,15 @@ PUBLIC = [
 
 VERBS = {
     "lora-gen": [
-        *("apply", "audit", "bulk", "compress", "convert", "doctor", "edit", "evaluate"),
+        *("apply", "audit", "bulk", "choose", "compress", "convert", "doctor", "edit", "evaluate"),
         *(
             "export",
+            "federate",
             "generate",
             "inspect",
             "map",
             "merge",
+            "nowcast",
             "refine",
             "score",
             "search",

@@ -9,6 +9,7 @@ import typer
 from lora_gen.cli.apply import apply
 from lora_gen.cli.audit import audit
 from lora_gen.cli.bulk import bulk_app
+from lora_gen.cli.choose import choose
 from lora_gen.cli.common import handled
 from lora_gen.cli.compress import compress
 from lora_gen.cli.convert import convert
@@ -16,10 +17,12 @@ from lora_gen.cli.doctor import doctor
 from lora_gen.cli.edit import edit
 from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.export import export
+from lora_gen.cli.federate import federate
 from lora_gen.cli.generate import generate
 from lora_gen.cli.inspect import inspect
 from lora_gen.cli.map import zoo_map
 from lora_gen.cli.merge import merge
+from lora_gen.cli.nowcast import nowcast
 from lora_gen.cli.refine import refine
 from lora_gen.cli.score import score
 from lora_gen.cli.search import search, similar
@@ -34,7 +37,7 @@ app = typer.Typer(
 VERBS = (
     *(generate, apply, inspect, doctor, convert, evaluate, audit, refine),
     *(search, similar, score),
-    *(merge, compress, edit, export),
+    *(merge, compress, edit, federate, nowcast, choose, export),
 )
 for verb in VERBS:
     app.command(verb.__name__)(handled(verb))
