@@ -23,8 +23,8 @@ from lora_gen.evaluation.fitting import FitConfig, fit_stack
 from lora_gen.pipeline import LoraGenPipeline
 from recipes.tiny_lm.weight_space.bench import Bench, interval, save
 
-TASKS, EXAMPLES, STEPS = 12, 16, 24
-AT = (0, 2, 4, 8, 16, 24)
+TASKS, EXAMPLES, STEPS = 8, 16, 16
+AT = (0, 2, 4, 8, 16)
 RATES = (3e-3, 1e-2)
 
 

@@ -27,9 +27,9 @@ from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, 
 
 BUDGETS = (4_096, 8_192, 16_384, 32_768)
 RANKS = (1, 2, 4, 8)
-TARGETS = ("all-linear", "attention", "mlp", ("q_proj", "v_proj"), ("o_proj", "down_proj"))
-SHOWN, SEEN, NEIGHBORS, CANDIDATES = 10, 6, 8, 2
-FIT = FitConfig(steps=36)
+TARGETS = ("all-linear", "attention", "mlp", ("q_proj", "v_proj"))
+SHOWN, SEEN, NEIGHBORS, CANDIDATES = 8, 4, 8, 2
+FIT = FitConfig(steps=32)
 
 Table = list[dict[str, float]]
 """Task -> option -> exact match."""

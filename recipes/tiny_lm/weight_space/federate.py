@@ -18,7 +18,7 @@ from lora_gen.evaluation.fitting import FitConfig, fit_stack, fresh_adapter
 from lora_gen.weight_space.federate import average_factors, federate_adapters
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, save
 
-TASKS, ROUNDS, STEPS = 12, 3, 12
+TASKS, ROUNDS, STEPS = 10, 3, 12
 SIZES, RANKS = (48, 24, 8), (4, 2, 1)
 SERVER_RANK = 4
 

@@ -22,7 +22,7 @@ from lora_gen.pipeline import LoraGenPipeline
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, save
 from recipes.tiny_lm.weight_space.edit import held_out_edits
 
-TASKS, WORDS, OTHERS, SHOTS, STEPS = 16, 8, 8, 8, 25
+TASKS, WORDS, OTHERS, SHOTS, STEPS = 12, 6, 4, 8, 20
 
 
 def inversions(bench: Bench, pipe: LoraGenPipeline) -> dict[str, list[float]]:
@@ -75,7 +75,7 @@ def edits(bench: Bench, pipe: LoraGenPipeline) -> tuple[dict[str, list[float]], 
         made.setdefault("generated from the new words", []).append(
             pipe(new, base=bench.spec, generator=noise).adapters[0]
         )
-        for strength in (1.0, 1.5):
+        for strength in (1.0,):
             moved = reworded(
                 pipe, start.adapter, old, new, spec=bench.spec, strength=strength, rank=16
             )
