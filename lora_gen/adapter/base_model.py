@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from lora_gen.adapter.minilm import MINILM, MINILM_ID, checked_minilm
 from lora_gen.errors import AdapterMismatchError, BaseModelError
 from lora_gen.strict_json import printable
 
@@ -24,6 +25,9 @@ EMBEDDED_BASES: Mapping[str, str] = {"tiny_lm": "assets/tiny_lm/base"} | {
     if (_PACKAGE / "assets" / name / "base").is_dir()
 }
 """Ids of the bases inside this package, which are not on the hub, and their folders."""
+
+PACKAGED_BASES = (MINILM, MINILM_ID)
+"""Names of the base that the extra `demo` installs."""
 
 COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 """Parts of a Diffusers pipeline that LoRA adapts; their module paths begin with these names."""
@@ -223,7 +227,7 @@ def resolve_base(id: str, *, revision: str | None = None, local_files_only: bool
     """The folder of a base model.
 
     Args:
-        id: Embedded id such as `tiny_lm`, a local folder, or a hub id.
+        id: Embedded id such as `tiny_lm`, `minilm`, a local folder, or a hub id.
         revision: Commit of a hub id.
         local_files_only: Never ask the network; the hub's offline variables are honored either way.
 
@@ -240,6 +244,11 @@ def resolve_base(id: str, *, revision: str | None = None, local_files_only: bool
     local = local_folder(id)
     if local is not None:
         return local
+    if id in PACKAGED_BASES:
+        folder_of_package = checked_minilm()
+        if folder_of_package is not None:
+            return folder_of_package
+        id = MINILM_ID
     require_hub_id(id)
     from huggingface_hub import snapshot_download
 

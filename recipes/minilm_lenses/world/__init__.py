@@ -1,0 +1,1 @@
+"""English sentences that realize many criteria at once, from plain text tables and a seed."""
