@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from lora_gen.weight_space.nowcast import Mover
+
+SHARES = (0.0, 0.25, 0.5, 1.0)
+"""Of a jump, tried where there is a loss to try it by."""
 
 
 class NowcastCallback(TrainerCallback):
@@ -21,13 +25,21 @@ class NowcastCallback(TrainerCallback):
     Args:
         nowcast: What to jump by: a `Nowcast` or a `NowcastNet`.
         jumps: At most so many jumps; a jump near the end, where the rate is low, gains nothing.
+        loss_of: The model's loss on a few examples as it is. With it a jump is tried whole, by half
+            and by a quarter, and goes as far as the loss falls most, or nowhere: weights that are
+            likely are not always weights that are good.
     """
 
-    def __init__(self, nowcast: Mover, *, jumps: int = 1) -> None:
+    def __init__(
+        self, nowcast: Mover, *, jumps: int = 1, loss_of: Callable[[], float] | None = None
+    ) -> None:
         self.nowcast = nowcast
         self.jumps = jumps
+        self.loss_of = loss_of
         self.jumped_at: list[int] = []
-        """Steps at which the factors were moved."""
+        """Steps at which the factors were moved, or a jump was tried."""
+        self.shares: list[float] = []
+        """How much of each jump was taken."""
         self._history: list[dict[str, Tensor]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -48,10 +60,30 @@ class NowcastCallback(TrainerCallback):
     @torch.no_grad()
     def _jump(self, model: nn.Module) -> None:
         recent = self._history[-self.nowcast.history :]
-        for name, parameter in model.named_parameters():
-            if name in recent[-1]:
-                side = "lora_a" if "lora_A" in name else "lora_b"
-                parameter.copy_(self.nowcast.moved([one[name] for one in recent], side))
+        goal = {
+            name: self.nowcast.moved(
+                [one[name] for one in recent], "lora_a" if "lora_A" in name else "lora_b"
+            )
+            for name in recent[-1]
+        }
+        share = 1.0
+        if self.loss_of is not None:
+            tried = {}
+            for part in SHARES:
+                _place(model, recent[-1], goal, part)
+                tried[part] = self.loss_of()
+            share = min(tried, key=lambda part: tried[part])
+        _place(model, recent[-1], goal, share)
+        self.shares.append(share)
+
+
+def _place(
+    model: nn.Module, start: dict[str, Tensor], goal: dict[str, Tensor], share: float
+) -> None:
+    """Set the factors to `share` of the way from start to goal."""
+    for name, parameter in model.named_parameters():
+        if name in goal:
+            parameter.copy_(torch.lerp(start[name], goal[name], share))
 
 
 def lora_factors(model: nn.Module) -> dict[str, Tensor]:

@@ -108,3 +108,23 @@ def test_callback_moves_the_factors_once_as_the_nowcast_says():
     assert callback.jumped_at == [2]
     assert model.lora_A.tolist() == [10, 10]
     assert model.other.tolist() == [6, 6]
+
+
+@pytest.mark.parametrize(("best", "share"), [(10.0, 1.0), (6.0, 0.5), (2.0, 0.0)])
+def test_callback_goes_as_far_as_the_loss_falls(best: float, share: float):
+    from lora_gen.evaluation.nowcast_callback import NowcastCallback
+
+    model = nn.Module()
+    model.lora_A = nn.Parameter(torch.zeros(2))
+    callback = NowcastCallback(
+        Nowcast.extrapolation(spacing=2, horizon=8),
+        loss_of=lambda: float((model.lora_A - best).abs().sum()),
+    )
+    callback.on_train_begin(None, FakeState, None, model=model)
+    with torch.no_grad():
+        model.lora_A += 2
+    state = FakeState()
+    state.global_step = 2
+    callback.on_step_end(None, state, None, model=model)
+    assert callback.shares == [share]
+    assert model.lora_A.tolist() == [2 + 8 * share] * 2

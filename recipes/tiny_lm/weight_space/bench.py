@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +18,9 @@ from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.evaluation.statistics import mean_interval
 from lora_gen.zoo.entry import ZooEntry
 from lora_gen.zoo.store import Zoo
+from recipes.tiny_lm.weight_space import REPORTS
 from recipes.tiny_lm.world.tasks import tasks_by_name
 
-REPORTS = Path("docs/weight_space")
 HELD_OUT = ("unseen_composition", "unseen_argument", "unseen_primitive")
 _LINES = 512  # rows of one pass of the base
 _GOOD = 0.75  # an adapter that does not do its task says nothing about what was done to it

@@ -33,8 +33,8 @@ from training.task import TaskContext
 
 BEHAVIORS = "build/tiny_lm/behaviors.jsonl"
 FAMILIES = ("swapcase", "mask_vowels", "pair_flag", "id_constant", "address_zip_city")
-TRAINED, SHOWN, OLD = 10, 6, 24
-STEPS, LR, BATCH = 24, 5e-4, 8
+TRAINED, SHOWN, OLD = 10, 5, 16
+STEPS, LR, BATCH = 16, 8e-4, 8
 GOAL = ObjectiveConfig(
     flow_weight=0.0, lines_per_task=4, ranks=(1, 1, 2), drop_text=0.0, show_examples=0.0
 )

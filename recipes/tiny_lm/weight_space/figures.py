@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recipes.tiny_lm.weight_space import plots, tables
-from recipes.tiny_lm.weight_space.bench import REPORTS
+from recipes.tiny_lm.weight_space import REPORTS, plots, tables
 
 PAGE = Path("docs/weight_space.md")
 Report = dict[str, Any]

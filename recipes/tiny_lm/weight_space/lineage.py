@@ -20,7 +20,8 @@ from lora_gen.weight_space.lineage import Relation, lineage
 from lora_gen.weight_space.merge import merge_adapters
 from lora_gen.weight_space.quantize import quantize_adapter
 from lora_gen.weight_space.tree import tree_rows, tree_svg
-from recipes.tiny_lm.weight_space.bench import HELD_OUT, REPORTS, Bench, Task, save
+from recipes.tiny_lm.weight_space import REPORTS
+from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, save
 
 ALONE, EACH, RUNS = 40, 8, 4
 SEED = 1  # thresholds were set on seed 0

@@ -19,14 +19,15 @@ from torch import Tensor
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.stacked import StackedFactors, stack_adapters, stacked_adapters
 from lora_gen.conditioning.chat import IGNORE
-from lora_gen.evaluation.fitting import FitConfig, fit_stack, fresh_adapter
-from lora_gen.weight_space.nowcast import Mover, Nowcast, fit_nowcast
+from lora_gen.evaluation.fitting import FitConfig, Pairs, fit_stack, fresh_adapter
+from lora_gen.evaluation.nowcast_callback import SHARES
+from lora_gen.weight_space.nowcast import SIDES, Mover, Nowcast, fit_nowcast
 from lora_gen.weight_space.nowcast_net import fit_nowcast_net
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, save
 
 TRAIN, SHOWN, STEPS, SHORT = 16, 16, 45, 30
 SPACING, AHEAD, DIFFERENCES = 3, 3, 3
-LAST_JUMP, TESTS = 30, 8
+LAST_JUMP, TESTS, TRIED = 30, 8, 4
 LATE = (24, 36, 45)
 """Steps of the plain run whose loss is to be reached."""
 
@@ -34,7 +35,13 @@ Copied = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def train(
-    bench: Bench, tasks: Sequence[Task], mover: Mover | None, *, seed: int, steps: int = STEPS
+    bench: Bench,
+    tasks: Sequence[Task],
+    mover: Mover | None,
+    *,
+    seed: int,
+    steps: int = STEPS,
+    tried: bool = False,
 ) -> tuple[list[Copied], list[list[float]]]:
     """(factors at every checkpoint, test loss of each task at every checkpoint) of one stack."""
     kept: list[Copied] = []
@@ -47,9 +54,13 @@ def train(
         kept.append(_copied(factors))
         recent.append(kept[-1])
         if mover is not None and len(recent) >= mover.history and step <= LAST_JUMP:
-            _jump(mover, recent[-mover.history :], factors)
+            start, goal = _copied(factors), _goal(mover, recent[-mover.history :])
+            _place(factors, start, goal, [1.0] * len(tasks))
+            if tried:
+                _place(factors, start, goal, _best_shares(bench, tasks, factors, start, goal))
             recent[:] = [_copied(factors)]
-        for found, value in zip(losses, test_losses(bench, tasks, factors), strict=True):
+        measured = losses_on(bench, [task.tests[:TESTS] for task in tasks], factors)
+        for found, value in zip(losses, measured, strict=True):
             found.append(value)
 
     starts = [fresh_adapter(bench.spec, rank=4, seed=seed + i) for i in range(len(tasks))]
@@ -69,18 +80,40 @@ def _copied(factors: StackedFactors) -> Copied:
     return {name: (a.clone(), b.clone()) for name, (a, b) in factors.items()}
 
 
-def _jump(mover: Mover, recent: Sequence[Copied], factors: StackedFactors) -> None:
-    """Move every adapter of the stack in place, each by its own history."""
+def _goal(mover: Mover, recent: Sequence[Copied]) -> Copied:
+    """Where every adapter of the stack jumps to, each by its own history."""
+
+    def moved(name: str, number: int) -> Tensor:
+        histories = zip(*(one[name][number] for one in recent), strict=True)
+        side = SIDES[number]
+        return torch.stack([mover.moved(history, side) for history in histories])
+
+    return {name: (moved(name, 0), moved(name, 1)) for name in recent[-1]}
+
+
+def _place(factors: StackedFactors, start: Copied, goal: Copied, shares: Sequence[float]) -> None:
+    """Set every adapter to its share of the way, in place."""
+    share_B11 = torch.tensor(shares)[:, None, None]
     for name, pair in factors.items():
-        for number, side in enumerate(("lora_a", "lora_b")):
-            for i in range(len(pair[number])):
-                pair[number][i].copy_(mover.moved([one[name][number][i] for one in recent], side))
+        for number in (0, 1):
+            pair[number].copy_(torch.lerp(start[name][number], goal[name][number], share_B11))
+
+
+def _best_shares(
+    bench: Bench, tasks: Sequence[Task], factors: StackedFactors, start: Copied, goal: Copied
+) -> list[float]:
+    """For each task the share of the jump with the lowest loss on examples that it trains on."""
+    rows = []
+    for share in SHARES:
+        _place(factors, start, goal, [share] * len(tasks))
+        rows.append(losses_on(bench, [t.entry.examples[:TRIED] for t in tasks], factors))
+    return [SHARES[int(torch.tensor(column).argmin())] for column in zip(*rows, strict=True)]
 
 
 @torch.no_grad()
-def test_losses(bench: Bench, tasks: Sequence[Task], factors: StackedFactors) -> list[float]:
-    """Cross entropy a token of the right answers, for each task."""
-    lines = bench.chat.pack([bench.chat.line(*pair) for t in tasks for pair in t.tests[:TESTS]])
+def losses_on(bench: Bench, rows: Sequence[Pairs], factors: StackedFactors) -> list[float]:
+    """Cross entropy a token of the right answers, for each task on its own pairs."""
+    lines = bench.chat.pack([bench.chat.line(*pair) for pairs in rows for pair in pairs])
     with stacked_adapters(bench.model, factors), torch.autocast("cpu", torch.bfloat16):
         logits = bench.model(input_ids=lines.input_ids, use_cache=False).logits
     labels = lines.labels[:, 1:]
@@ -89,8 +122,8 @@ def test_losses(bench: Bench, tasks: Sequence[Task], factors: StackedFactors) ->
         labels.flatten(),
         reduction="none",
         ignore_index=IGNORE,
-    ).view(len(tasks), -1)
-    counted = (labels != IGNORE).view(len(tasks), -1).sum(1)
+    ).view(len(rows), -1)
+    counted = (labels != IGNORE).view(len(rows), -1).sum(1)
     return [float(value) for value in loss.sum(1) / counted]
 
 
