@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from lora_gen.errors import ConfigError
 from lora_gen.files import make_folder
@@ -17,12 +17,20 @@ from training.task import TaskContext
 class BenchmarkConfig:
     """What is measured."""
 
-    suite: Literal["size", "peers"]
-    """`size`: our pipeline over adapters of many sizes; `peers`: beside published designs."""
+    suite: Literal["size", "peers", "steps", "training", "compile"]
+    """`size`: our pipeline over adapters of many sizes; `peers`: beside published designs;
+    `steps`: accuracy by sampler steps; `training`: one process and two; `compile`: whether
+    `torch.compile` pays."""
     adapters: tuple[str, ...] = ()
     """For `size`: `base/rank`, bases from `recipes/benchmarks/bases`."""
     steps: int = 20
-    """For `size`: sampler steps."""
+    """For `size` and `compile`: sampler steps. For `training`: optimizer steps."""
+    step_counts: tuple[int, ...] = (1, 2, 4, 20)
+    """For `steps`: numbers of sampler steps; 4 is what the others are compared with."""
+    tasks: int = 100
+    """For `steps`: unseen tasks at most."""
+    recipe: str = "recipes/tiny_lm/generator.yaml"
+    """For `training`: the recipe whose steps are timed."""
     workers: int = 2
     """CPU threads of our pipeline."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -41,6 +49,7 @@ class BenchmarkConfig:
             self.suite != "size" or len(self.adapters) > 1,
             "`task.adapters` needs two sizes or more, to see how time grows.",
         )
+        require(4 in self.step_counts, "`task.step_counts` must hold 4, the pipeline's default.")
 
 
 def refuse_training(config: BenchmarkConfig, context: TaskContext) -> NoReturn:
@@ -57,12 +66,26 @@ def refuse_training(config: BenchmarkConfig, context: TaskContext) -> NoReturn:
 
 def run_benchmark(recipe: Recipe) -> None:
     """Measure what the recipe asks for and write the report into its output folder."""
-    from recipes.benchmarks.suite import growth_exponent, peer_rows, size_rows, write_report
+    from recipes.benchmarks.suite import write_report
 
-    config: BenchmarkConfig = recipe.task
     folder = Path(recipe.run.output_dir)
     make_folder(folder)
-    facts: dict[str, object]
+    write_report(folder, *_measure(recipe.task))
+    print((folder / "report.md").read_text("utf-8"))
+
+
+def _measure(config: BenchmarkConfig) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
+    """Title, rows and facts of a suite's report."""
+    from recipes.benchmarks.costs import compile_rows, steps_rows, training_rows
+    from recipes.benchmarks.suite import growth_exponent, peer_rows, size_rows
+
+    if config.suite == "steps":
+        title = "Accuracy by sampler steps, and what they cost"
+        return title, *steps_rows(config.step_counts, config.tasks, device=config.device)
+    if config.suite == "training":
+        return "Training on one process and on two", *training_rows(config.recipe, config.steps)
+    if config.suite == "compile":
+        return "One window with torch.compile", *compile_rows(config.steps, device=config.device)
     if config.suite == "size":
         rows = size_rows(
             config.adapters, steps=config.steps, workers=config.workers, device=config.device
@@ -71,10 +94,6 @@ def run_benchmark(recipe: Recipe) -> None:
             row["grown_mib"] = row["peak_mib"] - row["setup_mib"]
         key = "cpu_seconds" if config.device == "cpu" else "seconds"
         facts = {"steps": config.steps, "growth_exponent": growth_exponent(rows, key)}
-        title = "Seconds and memory against adapter size"
-    else:
-        rows = peer_rows(workers=config.workers, device=config.device, rpg_widths=config.rpg_widths)
-        facts = {}
-        title = "One adapter of Qwen2.5-0.5B at rank 8, all linear modules"
-    write_report(folder, title, rows, facts)
-    print((folder / "report.md").read_text("utf-8"))
+        return "Seconds and memory against adapter size", rows, facts
+    rows = peer_rows(workers=config.workers, device=config.device, rpg_widths=config.rpg_widths)
+    return "One adapter of Qwen2.5-0.5B at rank 8, all linear modules", rows, {}

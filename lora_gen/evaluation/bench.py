@@ -71,13 +71,17 @@ def sources(bench: Bench) -> Sources:
 
 
 @torch.no_grad()
-def generate_for(bench: Bench, tasks: Sequence[EvaluationTask], seed: int) -> list[Adapter]:
+def generate_for(
+    bench: Bench, tasks: Sequence[EvaluationTask], seed: int, *, steps: int | None = None
+) -> list[Adapter]:
     """One adapter for each task from text alone; the seed draws the noise and the wording."""
     adapters = []
     for i, task in enumerate(tasks):
         text = task.descriptions[seed % len(task.descriptions)]
         noise = torch.Generator().manual_seed(1_000 * seed + i)
-        adapters += bench.pipe(text, base=bench.spec, rank=RANK, generator=noise).adapters
+        adapters += bench.pipe(
+            text, base=bench.spec, rank=RANK, num_inference_steps=steps, generator=noise
+        ).adapters
     return adapters
 
 

@@ -29,14 +29,20 @@ def large_generator(device: str = "cpu") -> LoraGenPipeline:
     return LoraGenPipeline.build(denoiser.eval().requires_grad_(False).to(device))
 
 
-def macs_a_token(denoiser: RecurrentDenoiser) -> tuple[int, int]:
-    """Multiply-adds of one token: once in the backbone, and in each step of the denoiser."""
-    modulated = {id(p) for n, p in denoiser.denoiser.named_parameters() if "modulations" in n}
-    modulated |= {id(p) for n, p in denoiser.denoiser.named_parameters() if "key_value" in n}
+def macs_a_token(denoiser: RecurrentDenoiser, memory: int) -> tuple[int, int]:
+    """Multiply-adds of one token in products of matrices: once, and in each sampler step.
+
+    Args:
+        denoiser: The network.
+        memory: Condition tokens, few enough that the sampler folds attention to them.
+    """
     reading = {id(p) for n, p in denoiser.backbone.named_parameters() if "key_value" in n}
+    inner, config = denoiser.denoiser, denoiser.config
     once = sum(p.numel() for p in denoiser.backbone.blocks.parameters() if id(p) not in reading)
-    step = sum(p.numel() for p in denoiser.denoiser.parameters() if id(p) not in modulated)
-    return once, step
+    once += inner.input.weight.numel() + inner.output.weight.numel()
+    width, columns = config.hidden_dim, config.num_heads * memory
+    block = 2 * width * (config.ff_multiple * width) + 2 * width * columns
+    return once, config.denoiser_layers * block + width * width
 
 
 def generate(
@@ -50,13 +56,17 @@ def generate(
     request = StreamRequest(prompts=PROMPTS, base=spec, rank=rank, allow_untrained=True)
     options = StreamOptions(num_inference_steps=steps, workers=workers)
 
+    with torch.no_grad():
+        condition = pipe._request.encode(None, PROMPTS, None, spec)
+        memory = int(pipe.denoiser.condition_encoder(condition)[1].sum())
+
     def work() -> dict[str, Any]:
         folder = Path(tempfile.mkdtemp())
         try:
             stream_folder(pipe, folder / "adapter", request, options=options)
         finally:
             shutil.rmtree(folder)
-        once, step = macs_a_token(pipe.denoiser)
+        once, step = macs_a_token(pipe.denoiser, memory)
         return {
             "values": values,
             "tokens": layout.num_tokens,

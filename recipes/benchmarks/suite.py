@@ -27,7 +27,10 @@ def size_rows(adapters: Sequence[str], *, steps: int, workers: int, device: str)
     for adapter in adapters:
         base, rank = adapter.split("/")
         options = {"steps": steps, "workers": workers, "device": device}
-        rows.append({"name": adapter, **measured(_OURS, base=base, rank=int(rank), **options)})
+        row = measured(_OURS, base=base, rank=int(rank), **options)
+        seconds = row["cpu_seconds" if device == "cpu" else "seconds"]
+        row["giga_operations_a_second"] = round(1e3 * row["tera_operations"] / seconds)
+        rows.append({"name": adapter, **row})
     return rows
 
 
@@ -82,7 +85,7 @@ def growth_exponent(rows: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def write_report(folder: Path, title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> None:
-    """`report.json`, `report.md` and `report.svg` in `folder`."""
+    """`report.json`, `report.md`, and where rows are adapters `report.svg`, in `folder`."""
     machine = {
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -90,12 +93,24 @@ def write_report(folder: Path, title: str, rows: Sequence[Row], facts: Mapping[s
     }
     report = {"title": title, "machine": machine, **facts, "rows": list(rows)}
     atomic_write_json(folder / "report.json", report)
-    atomic_write_text(folder / "report.md", _table(title, rows, machine | dict(facts)))
-    _figure(folder / "report.svg", title, rows)
+    if all("setup_mib" in row for row in rows):
+        atomic_write_text(folder / "report.md", _table(title, rows, machine | dict(facts)))
+        _figure(folder / "report.svg", title, rows)
+        return
+    lines = [f"# {title}", "", *_plain_table(rows), ""]
+    lines += [f"- {key}: {value}" for key, value in (machine | dict(facts)).items()]
+    atomic_write_text(folder / "report.md", "\n".join([*lines, ""]))
+
+
+def _plain_table(rows: Sequence[Row]) -> list[str]:
+    cells = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
 def _table(title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
-    head = ("", "values", "seconds", "CPU seconds", "memory before", "peak memory", "parameters")
+    first = ("", "values", "seconds", "CPU seconds", "memory before", "peak memory")
+    head = (*first, "parameters", "operations a second")
     lines = [f"# {title}", "", " | ".join(("", *head, "")).strip(), "|" + "---|" * len(head)]
     for row in rows:
         cells = (
@@ -106,6 +121,7 @@ def _table(title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
             f"{row['setup_mib']:,} MiB",
             f"{row['peak_mib']:,} MiB",
             f"{row['generator_parameters'] / 1e6:.1f} M",
+            f"{row['giga_operations_a_second']} G" if "giga_operations_a_second" in row else "",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *(f"- {key}: {value}" for key, value in facts.items()), ""])

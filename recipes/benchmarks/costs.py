@@ -1,0 +1,77 @@
+"""Suites about what quality, processes and compiling cost: rows and facts of a report each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lora_gen.evaluation.statistics import mean_interval, paired_difference_interval
+from recipes.benchmarks.measure import measured
+from recipes.benchmarks.training_speed import throughput
+
+_HERE = "recipes.benchmarks"
+_REFERENCE_STEPS = 4
+_TRAINED = 4
+"""Tasks whose LoRA is trained for its seconds."""
+
+Rows = tuple[list[dict[str, Any]], dict[str, Any]]
+
+
+def steps_rows(steps: Sequence[int], tasks: int, *, device: str = "cpu") -> Rows:
+    """What each number of steps costs beside a one-pass hypernetwork, and the accuracy it keeps.
+
+    Accuracy is of the shipped generator on tasks it never saw; the seconds beside it are of an
+    adapter of 4.4 M values, for which the hypernetwork has its published widths.
+    """
+    found = measured(f"{_HERE}.steps:by_steps", steps=list(steps), tasks=tasks, trained=_TRAINED)
+    same = {"base": "qwen2.5-0.5b", "rank": 8, "device": device}
+    key = "cpu_seconds" if device == "cpu" else "seconds"
+    one_pass = measured(f"{_HERE}.peers:t2l", **same)[key]
+    scores = {int(count): each["scores"] for count, each in found["found"].items()}
+    rows = []
+    for count in steps:
+        large = measured(f"{_HERE}.ours:generate", steps=count, workers=1, **same)[key]
+        less = paired_difference_interval(scores[count], scores[_REFERENCE_STEPS])
+        rows.append(
+            {
+                "steps": count,
+                "exact match": _words(mean_interval(scores[count])),
+                f"less {_REFERENCE_STEPS} steps": _words(less),
+                f"{key}, tiny_lm": found["found"][str(count)]["cpu_seconds"],
+                f"{key}, 4.4 M values": large,
+                "times a one-pass hypernetwork": round(large / one_pass, 2),
+            }
+        )
+    trained = found["training_cpu_seconds"]
+    own = found["found"][str(_REFERENCE_STEPS)]["cpu_seconds"]
+    facts = {
+        "tasks": found["tasks"],
+        f"one-pass hypernetwork, {key}": one_pass,
+        "training one LoRA of tiny_lm, cpu_seconds": trained,
+        f"training over sampling in {_REFERENCE_STEPS} steps": round(trained / own, 1),
+    }
+    return rows, facts
+
+
+def training_rows(recipe: str, steps: int) -> Rows:
+    """Training tokens a second of one and of two processes, one thread each."""
+    one, two = rows = [throughput(recipe, count, steps) for count in (1, 2)]
+    facts = {
+        "recipe": recipe,
+        "1 to 2 processes, by the clock": round(two["tokens_a_second"] / one["tokens_a_second"], 2),
+        "1 to 2 processes, by processor time on two free cores": round(
+            2 * two["tokens_a_cpu_second"] / one["tokens_a_cpu_second"], 2
+        ),
+    }
+    return rows, facts
+
+
+def compile_rows(steps: int, *, device: str = "cpu") -> Rows:
+    """Seconds of one window with and without `torch.compile`."""
+    found = measured(f"{_HERE}.compiled:compiled", steps=steps, repeats=3, device=device)
+    keys = ("as_is", "compiled", "ratio", "compile_seconds", "largest_difference")
+    return [{"steps": steps, **{key: found[key] for key in keys}}], {}
+
+
+def _words(interval: Any) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
