@@ -15,6 +15,9 @@ from lora_gen.adapter.versions import python_warning, require_safe_versions
 from lora_gen.errors import ConfigError, LoraGenError
 
 PASSWORD = "LORA_GEN_APP_PASSWORD"
+SWITCH_SECONDS = 0.001
+"""How long a thread that computes may keep the interpreter from the one that answers visitors;
+Python's own 5 ms, paid at each of a request's many steps, double the latency under load."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,8 +96,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         require_safe_versions()
         config = config_of(parser().parse_args(argv))
+        import torch
+
         from app.server import start
 
+        # One visitor's request on all cores makes everybody wait: threads of one operation spin
+        # at their barrier while another request has the core that the last of them needs.
+        torch.set_num_threads(1)
+        sys.setswitchinterval(SWITCH_SECONDS)
         running = start(config)
     except LoraGenError as error:
         print(f"error: {error}", file=sys.stderr)

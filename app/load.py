@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from app.load_client import Tally, User
+from app.load_client import Tally, User, bare_search
 from app.load_setup import Served, large_adapter, serving
 
 BAD_UPLOAD = b"PK\x03\x04 not an archive"
@@ -102,7 +102,7 @@ class Load:
 
         async def arrive(number: int) -> None:
             await asyncio.sleep(number / clients)
-            await User(self._client).search(tally)
+            await bare_search(self._served.url, tally)
 
         await asyncio.gather(*(arrive(number) for number in range(clients)))
         ended = time.monotonic()

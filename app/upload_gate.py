@@ -78,7 +78,7 @@ class UploadGate:
         visitor, is_new = _visitor(headers, scope)
         send = _with_cookie(send, visitor, embed=self._config.embed) if is_new else send
         owner = visitor if not is_new else _address(scope)
-        timed = _Timed(receive, send, self._config)
+        timed = _Timed(receive, send, self._config, has_body=scope["method"] not in ("GET", "HEAD"))
         try:
             if scope["method"] == "POST" and scope["path"] == UPLOAD:
                 await self._upload(scope, timed, owner, headers)
@@ -137,19 +137,22 @@ class UploadGate:
 
 
 class _Timed:
-    """A request whose body has to keep coming, and whether anything was answered."""
+    """A request whose body has to keep coming, and whether anything was answered.
 
-    def __init__(self, receive: Receive, send: Send, config: UploadGateConfig) -> None:
+    What has no body is not timed: whoever polls for a disconnect gives `receive` no time at all.
+    """
+
+    def __init__(
+        self, receive: Receive, send: Send, config: UploadGateConfig, *, has_body: bool
+    ) -> None:
         self._receive, self._send, self._idle = receive, send, config.idle_seconds
         self._end = time.monotonic() + config.total_seconds
-        self._complete = False
+        self._complete = not has_body
         self.late = self.answered = self.gone = False
 
     async def receive(self) -> Message:
         if self._complete:
-            message = await self._receive()
-            self.gone = message["type"] == "http.disconnect"
-            return message
+            return self._seen(await self._receive())
         left = max(0.0, min(self._idle, self._end - time.monotonic()))
         try:
             message = await asyncio.wait_for(self._receive(), left)
@@ -157,6 +160,10 @@ class _Timed:
             self.late = True
             return {"type": "http.disconnect"}
         self._complete = not message.get("more_body", False)
+        return self._seen(message)
+
+    def _seen(self, message: Message) -> Message:
+        self.gone = self.gone or message["type"] == "http.disconnect"
         return message
 
     async def send(self, message: Message) -> None:
