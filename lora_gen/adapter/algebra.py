@@ -155,7 +155,15 @@ def resize(adapter: Adapter, rank: int) -> Adapter:
 
 def singular_values(adapter: Adapter) -> Mapping[str, Tensor]:
     """Singular values of each module's delta weight, largest first, float64."""
-    return {name: core_svd(pair)[1] for name, pair in adapter.pairs.items()}
+    return {name: _singular_values(pair) for name, pair in adapter.pairs.items()}
+
+
+def _singular_values(pair: LoraPair) -> Tensor:
+    """Without the vectors, which take four fifths of a thin SVD's time."""
+    a_RI, b_OR = factors_of(pair)
+    (_, left_RR), (_, right_RR) = (torch.linalg.qr(x, mode="r") for x in (b_OR, a_RI.mT))
+    values_R: Tensor = torch.linalg.svdvals(left_RR @ right_RR.mT)
+    return values_R
 
 
 def _sum_pairs(name: str, terms: Sequence[tuple[LoraPair, float]]) -> LoraPair:
