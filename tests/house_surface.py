@@ -23,7 +23,7 @@ PUBLIC = [
 
 VERBS = {
     "lora-gen": [
-        *("apply", "audit", "bulk", "choose", "compress", "convert", "doctor", "edit", "evaluate"),
+        *("apply", "audit", "bulk", "choose", "compress", "convert", "doctor", "edit", "embed", "evaluate"),
         *(
             "export",
             "federate",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
 
 from lora_gen.errors import BaseModelError
+from lora_gen.files import sha256_file
 
 MINILM = "minilm"
 """What users type for `MINILM_ID`."""
@@ -49,5 +49,4 @@ def checked_minilm() -> Path | None:
 @lru_cache(maxsize=64)
 def sha256_of(file: Path, size: int, mtime_ns: int) -> str:
     """sha256 of a file; its size and time only tell the cache when it has changed."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_file(file)

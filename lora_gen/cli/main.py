@@ -15,6 +15,7 @@ from lora_gen.cli.compress import compress
 from lora_gen.cli.convert import convert
 from lora_gen.cli.doctor import doctor
 from lora_gen.cli.edit import edit
+from lora_gen.cli.embed import embed
 from lora_gen.cli.evaluate import evaluate
 from lora_gen.cli.export import export
 from lora_gen.cli.federate import federate
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 VERBS = (
     *(generate, apply, inspect, doctor, convert, evaluate, audit, refine),
-    *(search, similar, score),
+    *(search, similar, score, embed),
     *(merge, compress, edit, federate, nowcast, choose, export),
 )
 for verb in VERBS:

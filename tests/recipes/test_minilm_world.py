@@ -11,6 +11,7 @@ import pytest
 
 from recipes.minilm_lenses.world.clauses import Subject, Verb, clause
 from recipes.minilm_lenses.world.criteria import descriptions, family_of, make_splits, split_of
+from recipes.minilm_lenses.world.handwritten import handwritten, handwritten_criteria
 from recipes.minilm_lenses.world.sentences import by_slot, corpus, free_sentences
 from recipes.minilm_lenses.world.tables import criteria, families, held_out_words
 
@@ -102,7 +103,7 @@ def test_held_out_words_refuse_a_value_with_too_few_words() -> None:
 def test_sentences_carry_many_criteria_and_are_short() -> None:
     counts = [len(one.labels) for one in FREE]
     assert min(counts) >= 6
-    assert sum(len(one.text.split()) for one in FREE) / len(FREE) < 20
+    assert sum(len(one.text.split()) for one in FREE) / len(FREE) < 22
     assert len({one.text for one in FREE}) == len(FREE)
 
 
@@ -181,3 +182,25 @@ def test_splits_are_those_of_the_zoo() -> None:
     assert split_of(criteria()["urgency.urgency"]) == "unseen_primitive"
     assert split_of(criteria()["sport.gear"]) == "unseen_argument"
     assert split_of(criteria()["grammar.tense"]) == "seen"
+
+
+def test_handwritten_sentences_are_many_and_labeled_with_known_values() -> None:
+    found = handwritten()
+    assert len({one.text for one in found}) == len(found) >= 300
+    assert all(len(one.labels) >= 2 for one in found)
+    for one in found:
+        assert all(value in criteria()[key].values for key, value in one.labels.items()), one
+
+
+def test_handwritten_sentences_measure_seen_and_unseen_criteria() -> None:
+    keys = handwritten_criteria()
+    splits = [split_of(criteria()[key]) for key in keys]
+    assert min(splits.count("seen"), splits.count("unseen_primitive")) >= 5
+    for key in keys:
+        counts = Counter(one.labels[key] for one in handwritten() if key in one.labels)
+        assert len([value for value, count in counts.items() if count >= 2]) >= 2, key
+
+
+def test_the_grammar_did_not_write_the_handwritten_sentences() -> None:
+    written = {one.text.lower() for one in FREE}
+    assert not written & {one.text.lower() for one in handwritten()}

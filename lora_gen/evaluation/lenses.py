@@ -1,0 +1,158 @@
+"""Lenses beside every simpler way to make similarity follow a criterion.
+
+Each way turns a task's sentences into unit vectors; the measures of `lens_measures` judge them. A
+way sees the task's description, or some labeled sentences of training's vocabulary, never the
+sentences that measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from lora_gen.adapter.adapter import Adapter
+from lora_gen.conditioning.text import TextEncoder
+from lora_gen.evaluation.baselines.mean import mean_adapter
+from lora_gen.evaluation.baselines.nearest import NearestText
+from lora_gen.evaluation.embedding import Embedder
+from lora_gen.evaluation.lens_fitting import Example, LensFitConfig, fit_lenses, lens_adapter
+from lora_gen.evaluation.lens_measures import (
+    knn_accuracy,
+    mean_average_precision,
+    zero_shot_accuracy,
+)
+from lora_gen.zoo.store import Zoo
+
+BASE, ORACLE = "base", "oracle lens"
+_SHRINKAGE = 0.5
+"""Share of the identity in the covariance within values, which few sentences tell badly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensTask:
+    """A criterion, and sentences on which lenses for it are measured."""
+
+    name: str
+    description: str
+    texts: tuple[str, ...]
+    values: tuple[str, ...]
+    """The value of each text."""
+
+    sources: tuple[str | None, ...]
+    """What realizes it; see `lens_measures.Sources`."""
+
+    names: Mapping[str, str]
+    """Each value in words."""
+
+    examples: tuple[Example, ...] = ()
+    """Labeled sentences to learn from, values in turn."""
+
+    others: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    """Values of other criteria on the same texts, None where one is not realized."""
+
+
+Way = Callable[[LensTask, Sequence[str]], Tensor]
+"""(task, its texts and other texts of any kind) -> unit vectors of the latter."""
+
+
+def measure(task: LensTask, way: Way) -> dict[str, float]:
+    """The scores of a way: `map`, `knn`, `zero_shot`, and `others`, the mean mAP of the rest."""
+    names = list(task.names)
+    found_NE = way(task, [*task.texts, *task.names.values()])
+    vectors_NE, names_VE = found_NE[: len(task.texts)], found_NE[len(task.texts) :]
+    scores = {
+        "map": mean_average_precision(vectors_NE, task.values, sources=task.sources),
+        "knn": knn_accuracy(vectors_NE, task.values, sources=task.sources),
+        "zero_shot": zero_shot_accuracy(vectors_NE, task.values, names, names_VE),
+    }
+    others = [_other(vectors_NE, values) for values in task.others.values()]
+    return scores | ({"others": sum(others) / len(others)} if others else {})
+
+
+def _other(vectors_NE: Tensor, values: Sequence[str | None]) -> float:
+    rows = [i for i, value in enumerate(values) if value is not None]
+    return mean_average_precision(vectors_NE[rows], [str(values[i]) for i in rows])
+
+
+def with_adapter(embedder: Embedder, find: Callable[[LensTask], Adapter | None]) -> Way:
+    """Vectors under the adapter that `find` gives a task; None is the base."""
+    return lambda task, texts: embedder.embed(texts, find(task))
+
+
+def with_instruction(embedder: Embedder) -> Way:
+    """The base's vectors, the description in front of each text."""
+
+    def way(task: LensTask, texts: Sequence[str]) -> Tensor:
+        return embedder.embed([f"{task.description}: {text}" for text in texts])
+
+    return way
+
+
+def whitened(embedder: Embedder, pool: Sequence[str]) -> Way:
+    """The base's vectors without mean and correlations of a pool (Su et al., 2021)."""
+    pool_NE = embedder.embed(pool)
+    mean_E = pool_NE.mean(0)
+    map_EE = _inverse_root((pool_NE - mean_E).double().T.cov(correction=0))
+    return lambda task, texts: normalize(
+        ((embedder.embed(texts) - mean_E).double() @ map_EE).float(), dim=1
+    )
+
+
+def linear_map(embedder: Embedder, count: int) -> Way:
+    """The base's vectors, stretched where examples of one value differ least (as in LDA)."""
+
+    def way(task: LensTask, texts: Sequence[str]) -> Tensor:
+        examples = task.examples[:count]
+        known_NE = embedder.embed([text for text, _ in examples]).double()
+        values = [value for _, value in examples]
+        means = {v: known_NE[[w == v for w in values]].mean(0) for v in set(values)}
+        means_VE = torch.stack(list(means.values()))
+        inside_NE = known_NE - torch.stack([means[value] for value in values])
+        width = known_NE.shape[1]
+        within_EE = inside_NE.T @ inside_NE / len(values)
+        level = known_NE.var(0).mean()
+        shrunk_EE = (1 - _SHRINKAGE) * within_EE + _SHRINKAGE * level * torch.eye(width).double()
+        between_VE = means_VE - means_VE.mean(0)
+        root_EE = _inverse_root(shrunk_EE)
+        axes_EV = torch.linalg.svd(between_VE @ root_EE, full_matrices=False)[2][:-1].T
+        mean_E = means_VE.mean(0)
+        found = (embedder.embed(texts).double() - mean_E) @ root_EE @ axes_EV
+        return normalize(found.float(), dim=1)
+
+    return way
+
+
+def few_shot(trainer: Embedder, count: int, config: LensFitConfig) -> Callable[[LensTask], Adapter]:
+    """A lens trained from random factors on the first examples of a task."""
+
+    def find(task: LensTask) -> Adapter:
+        own = replace(config, batch=min(config.batch, count))
+        factors = fit_lenses(trainer, [task.examples[:count]], own, seeds=[0])
+        return lens_adapter(factors, 0, trainer.spec)
+
+    return find
+
+
+def zoo_ways(embedder: Embedder, zoo: Zoo, encoder: TextEncoder) -> dict[str, Way]:
+    """Nearest, mean and oracle lens; the first two know entries of split `seen` only."""
+    seen = [entry.id for entry in zoo.entries() if entry.split == "seen"]
+    entries = {entry.task: entry.id for entry in zoo.entries()}
+    nearest = NearestText(zoo, seen, encoder)
+    mean = mean_adapter(zoo, seen, rank=zoo.get(seen[0]).rank)
+    return {
+        "nearest lens": with_adapter(
+            embedder, lambda task: zoo.load(nearest.ids_of([task.description])[0])
+        ),
+        "mean lens": with_adapter(embedder, lambda task: mean),
+        ORACLE: with_adapter(embedder, lambda task: zoo.load(entries[task.name])),
+    }
+
+
+def _inverse_root(matrix_EE: Tensor) -> Tensor:
+    values_E, axes_EE = torch.linalg.eigh(matrix_EE)
+    floor = values_E.max() * 1e-4  # directions that the sample does not fill
+    return axes_EE / values_E.clamp_min(floor).sqrt() @ axes_EE.T
