@@ -49,7 +49,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def _retrieval_table(methods: Mapping[str, Any], split: str) -> list[str]:
     rows = ["| method | top-1 | top-10 | MRR | regret |", "|---|---|---|---|---|"]
-    for name, found in methods.items():
+    for name, found in ordered(methods).items():
         cells = [_interval(found[split][key]) for key in ("top1", "top10", "mrr", "regret")]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
@@ -95,9 +95,17 @@ def _interval(value: Mapping[str, float]) -> str:
     return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
+def ordered(methods: Mapping[str, Any]) -> dict[str, Any]:
+    """The methods, the best first and controls last."""
+    names = sorted(
+        methods, key=lambda n: (n.startswith("control"), -methods[n]["all"]["top1"]["value"])
+    )
+    return {name: methods[name] for name in names}
+
+
 def figure(report: Mapping[str, Any], path: Path) -> None:
     """Top-1 and top-10 of every method as bars with their intervals, an SVG."""
-    methods = report["retrieval"]["methods"]
+    methods = ordered(report["retrieval"]["methods"])
     width, height = _LABEL + 2 * (_BAR + 30), 60 + _ROW * len(methods)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lora_gen.evaluation.encoder_report_text import ordered
+
 Report = Mapping[str, Any]
 _UNSEEN = {
     "unseen_composition": "pair of known steps",
@@ -34,7 +36,7 @@ def retrieval_table(retrieval: Report) -> str:
     names = ("top1", "top10", "mrr", "regret")
     rows = [
         [_strong(method), *(cell(found["all"][name]) for name in names)]
-        for method, found in retrieval["methods"].items()
+        for method, found in ordered(retrieval["methods"]).items()
     ]
     queries = retrieval["methods"]["encoder"]["all"]["queries"]
     trained = retrieval["trained on"]
