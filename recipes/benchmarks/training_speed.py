@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def throughput(recipe: str, processes: int, steps: int) -> dict[str, Any]:
     """What a step costs each of so many processes, one thread each.
 
     Returns:
-        `seconds`: wall time of a step. `cpu_seconds`: processor time of a step, of one process.
-            `lines_a_second` and `lines_a_cpu_second`: lines of the base that all of them read.
+        `seconds`: wall time of a step. `core_seconds`: processor time of a step of the slowest
+            process, for which the others wait; what the step would take where each has a core of
+            its own. `tokens_a_second` and `tokens_a_core_second`: tokens of the base that all read.
     """
     with tempfile.TemporaryDirectory() as folder:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
@@ -44,15 +46,16 @@ def throughput(recipe: str, processes: int, steps: int) -> dict[str, Any]:
         )
         found = [json.loads(p.read_text("utf-8")) for p in sorted(Path(folder).glob("rank*.json"))]
     seconds = max(each["seconds"] for each in found)
-    cpu_seconds = sum(each["cpu_seconds"] for each in found) / len(found)
+    slowest = [max(step) for step in zip(*(each["core_seconds"] for each in found), strict=True)]
+    core_seconds = sum(slowest) / len(slowest)
     tokens = sum(each["tokens"] for each in found)
     return {
         "processes": len(found),
         "seconds": round(seconds, 3),
-        "cpu_seconds": round(cpu_seconds, 3),
+        "core_seconds": round(core_seconds, 3),
         "tokens_a_step": round(tokens),
         "tokens_a_second": round(tokens / seconds),
-        "tokens_a_cpu_second": round(tokens / cpu_seconds / len(found)),
+        "tokens_a_core_second": round(tokens / core_seconds),
     }
 
 
@@ -85,21 +88,21 @@ def main() -> None:
         run = build(*arguments)
         batch = run.task.batch
 
-        def counted(index: int) -> Any:
+        def noted(index: int) -> Any:
             found = batch(index)
             tokens.append(found["input_ids"].numel())
             return found
 
-        run.task.batch = counted
+        run.task.batch = noted
         return run
 
     loop._step, loop.build_run = timed, spied
     loop.train(loaded)
-    (wall_0, cpu_0), (wall_1, cpu_1) = marks[_WARM_UP - 1], marks[-1]
-    count = len(marks) - _WARM_UP
+    counted = marks[_WARM_UP - 1 :]
+    count = len(counted) - 1
     mean = {
-        "seconds": (wall_1 - wall_0) / count,
-        "cpu_seconds": (cpu_1 - cpu_0) / count,
+        "seconds": (counted[-1][0] - counted[0][0]) / count,
+        "core_seconds": [after - before for (_, before), (_, after) in pairwise(counted)],
         "tokens": sum(tokens[_WARM_UP:]) / count,
     }
     atomic_write_json(folder / f"rank{rank}.json", mean)
