@@ -94,7 +94,7 @@ def _nearest(
                 f"The zoo has no adapter of `{spec.id}`. Name another with `--zoo`, or pass "
                 "`--neighbors 0`."
             )
-        found = NearestText(opened, ids, pipe.encoder).neighbors([text], count)[0]
+        found = NearestText(opened, ids, pipe.encoder, wordings=1).neighbors([text], count)[0]
         return [opened.load(entry_id) for entry_id, _ in found]
 
 

@@ -20,11 +20,13 @@ class NearestText:
     Shapes: M descriptions, or entries where it says so.
     """
 
-    def __init__(self, zoo: Zoo, ids: Sequence[str], encoder: TextEncoder) -> None:
+    def __init__(
+        self, zoo: Zoo, ids: Sequence[str], encoder: TextEncoder, *, wordings: int = _WORDINGS
+    ) -> None:
         self.encoder = encoder
         owners, texts = [], []
         for entry_id in ids:
-            for description in zoo.get(entry_id).descriptions[:_WORDINGS]:
+            for description in zoo.get(entry_id).descriptions[:wordings]:
                 owners.append(entry_id)
                 texts.append(description)
         self.owners = owners

@@ -26,10 +26,10 @@ from lora_gen.weight_space.choose import Option, options_within, ranked_options
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, save
 
 BUDGETS = (4_096, 8_192, 16_384, 32_768)
-RANKS = (1, 2, 4, 8)
+RANKS = (1, 2, 4)
 TARGETS = ("all-linear", "attention", "mlp", ("q_proj", "v_proj"))
-SHOWN, SEEN, NEIGHBORS, CANDIDATES = 8, 4, 8, 2
-FIT = FitConfig(steps=32)
+SHOWN, SEEN, NEIGHBORS, CANDIDATES = 8, 3, 8, 2
+FIT = FitConfig(steps=24)
 
 Table = list[dict[str, float]]
 """Task -> option -> exact match."""
@@ -70,7 +70,8 @@ def measure(bench: Bench) -> dict[str, Any]:
     found = trained(bench, shown, options)
     print("held out", _mean(found), flush=True)
     pipe = LoraGenPipeline.from_pretrained(default_generator())
-    nearest = NearestText(bench.zoo, sorted(bench.zoo.ids(split="seen")), pipe.encoder)
+    ids = sorted(bench.zoo.ids(split="seen"))
+    nearest = NearestText(bench.zoo, ids, pipe.encoder, wordings=1)
     rows: dict[str, dict[str, list[float]]] = {}
     picked: dict[str, dict[str, list[str]]] = {}
     for budget in BUDGETS:

@@ -22,7 +22,7 @@ from lora_gen.pipeline import LoraGenPipeline
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, save
 from recipes.tiny_lm.weight_space.edit import held_out_edits
 
-TASKS, WORDS, OTHERS, SHOTS, STEPS = 12, 6, 4, 8, 20
+TASKS, WORDS, OTHERS, SHOTS, STEPS = 10, 6, 4, 8, 15
 
 
 def inversions(bench: Bench, pipe: LoraGenPipeline) -> dict[str, list[float]]:
