@@ -28,6 +28,7 @@ TASKS: dict[str, Callable[[], tuple[type[Any], Build]]] = {
     "benchmark": _within("training.benchmark_task", "BenchmarkConfig", "refuse_training"),
     "encoder": _within("training.encoder_task", "EncoderTaskConfig", "build_encoder_task"),
     "generator": _within("training.generator_task", "GeneratorTaskConfig", "build_generator_task"),
+    "lens_generator": _within("training.lens_task", "LensTaskConfig", "build_lens_task"),
     "picture_generator": _within(
         "training.picture_task", "PictureTaskConfig", "build_picture_task"
     ),

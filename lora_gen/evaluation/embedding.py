@@ -55,13 +55,10 @@ class Embedder:
             encoder.model.set_attn_implementation("eager")
         return cls(encoder, BaseModelSpec.from_config(str(base)))
 
-    def states(self, texts: Sequence[str], factors: StackedFactors | None = None) -> TextStates:
-        """Token states; gradients flow into the factors.
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(token ids, mask) of texts, (N, K) each.
 
-        Args:
-            texts: Adapter-major where there are several adapters. A longer text is cut at
-                `encoder.max_tokens`, as sentence-transformers cuts it.
-            factors: Stack of adapters.
+        A longer text is cut at `encoder.max_tokens`, as sentence-transformers cuts it.
         """
         batch = self.encoder.tokenizer(
             list(texts),
@@ -70,13 +67,28 @@ class Embedder:
             max_length=self.encoder.max_tokens,
             return_tensors="pt",
         )
-        with stacked_adapters(self.encoder.model, factors) if factors else nullcontext():
-            output = self.encoder.model(**batch.to(self.encoder.model.device))
-        return TextStates(states=output.last_hidden_state.float(), mask=batch["attention_mask"] > 0)
+        return batch["input_ids"], batch["attention_mask"]
+
+    def vectors_of(
+        self, ids_NK: Tensor, mask_NK: Tensor, factors: StackedFactors | None = None
+    ) -> Tensor:
+        """Unit vectors (N, E) float32 of token ids in one pass; gradients flow into the factors.
+
+        Args:
+            ids_NK: Adapter-major where there are several adapters.
+            mask_NK: 1 where a token is.
+            factors: Stack of adapters.
+        """
+        model = self.encoder.model
+        ids_NK, mask_NK = ids_NK.to(model.device), mask_NK.to(model.device)
+        with stacked_adapters(model, factors) if factors else nullcontext():
+            output = model(input_ids=ids_NK, attention_mask=mask_NK)
+        states = output.last_hidden_state.float()
+        return self.encoder.pool(TextStates(states=states, mask=mask_NK > 0))
 
     def vectors(self, texts: Sequence[str], factors: StackedFactors | None = None) -> Tensor:
-        """Unit vectors (N, E) float32 in one pass, with gradients."""
-        return self.encoder.pool(self.states(texts, factors))
+        """Unit vectors (N, E) float32 of texts in one pass, with gradients."""
+        return self.vectors_of(*self.tokens(texts), factors)
 
     @torch.no_grad()
     def embed(
@@ -98,5 +110,5 @@ class Embedder:
         found = torch.empty(len(checked), int(self.encoder.width))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            found[rows] = self.vectors([checked[i] for i in rows], factors)
+            found[rows] = self.vectors([checked[i] for i in rows], factors).cpu()
         return found

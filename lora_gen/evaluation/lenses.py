@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -94,12 +95,17 @@ def with_instruction(embedder: Embedder) -> Way:
 
 def whitened(embedder: Embedder, pool: Sequence[str]) -> Way:
     """The base's vectors without mean and correlations of a pool (Su et al., 2021)."""
-    pool_NE = embedder.embed(pool)
-    mean_E = pool_NE.mean(0)
-    map_EE = _inverse_root((pool_NE - mean_E).double().T.cov(correction=0))
-    return lambda task, texts: normalize(
-        ((embedder.embed(texts) - mean_E).double() @ map_EE).float(), dim=1
-    )
+
+    @cache
+    def fitted() -> tuple[Tensor, Tensor]:
+        pool_NE = embedder.embed(pool).double()
+        return pool_NE.mean(0), _inverse_root(pool_NE.T.cov(correction=0))
+
+    def way(task: LensTask, texts: Sequence[str]) -> Tensor:
+        mean_E, map_EE = fitted()
+        return normalize(((embedder.embed(texts).double() - mean_E) @ map_EE).float(), dim=1)
+
+    return way
 
 
 def linear_map(embedder: Embedder, count: int) -> Way:
@@ -141,13 +147,20 @@ def zoo_ways(embedder: Embedder, zoo: Zoo, encoder: TextEncoder) -> dict[str, Wa
     """Nearest, mean and oracle lens; the first two know entries of split `seen` only."""
     seen = [entry.id for entry in zoo.entries() if entry.split == "seen"]
     entries = {entry.task: entry.id for entry in zoo.entries()}
-    nearest = NearestText(zoo, seen, encoder)
-    mean = mean_adapter(zoo, seen, rank=zoo.get(seen[0]).rank)
+
+    @cache
+    def nearest() -> NearestText:
+        return NearestText(zoo, seen, encoder)
+
+    @cache
+    def mean() -> Adapter:
+        return mean_adapter(zoo, seen, rank=zoo.get(seen[0]).rank)
+
     return {
         "nearest lens": with_adapter(
-            embedder, lambda task: zoo.load(nearest.ids_of([task.description])[0])
+            embedder, lambda task: zoo.load(nearest().ids_of([task.description])[0])
         ),
-        "mean lens": with_adapter(embedder, lambda task: mean),
+        "mean lens": with_adapter(embedder, lambda task: mean()),
         ORACLE: with_adapter(embedder, lambda task: zoo.load(entries[task.name])),
     }
 

@@ -177,7 +177,7 @@ def main() -> None:
     with Zoo.open(args.zoo, read_only=True) as zoo:
         ways, splits = ways_of(zoo), tasks_of(zoo, args.limit)
         if args.ways is not None:
-            ways = {n: way for n, way in ways.items() if n in (BASE, ORACLE, *args.ways)}
+            ways = {name: ways[name] for name in dict.fromkeys((BASE, *args.ways, ORACLE))}
         scores: dict[str, dict[str, list[dict[str, float]]]] = {}
         for split, tasks in splits.items():
             scores[split] = {name: [] for name in ways}
