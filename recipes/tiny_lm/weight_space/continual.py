@@ -136,7 +136,7 @@ def run(bench: Bench, way: str) -> dict[str, Any]:
         print(f"{way}, increment {i + 1} of {len(parts)}: {FAMILIES[i]}", flush=True)
         learn(task, trained, STEPS, _memory(task, seen + learned) if way == "remember" else None)
         learned += trained
-        history.append(interval([_share(accuracies(bench, task, old), before)]))
+        history.append(round(_share(accuracies(bench, task, old), before), 4))
         reached.append(accuracies(bench, task, new[i]))
     after = accuracies(bench, task, old)
     new_after = [accuracies(bench, task, shown) for shown in new]
@@ -154,7 +154,7 @@ def run(bench: Bench, way: str) -> dict[str, Any]:
             family: round(sum(values) / len(values), 3)
             for family, values in zip(FAMILIES, new_after, strict=True)
         },
-        "old kept by increment": [one["value"] for one in history],
+        "old kept by increment": history,
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from lora_gen.adapter.adapter import Adapter
+from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.assets import default_generator
 from lora_gen.evaluation.inversion import candidate_words, invert, nearest_words, reworded
 from lora_gen.pipeline import LoraGenPipeline
@@ -68,17 +69,17 @@ def edits(bench: Bench, pipe: LoraGenPipeline) -> tuple[dict[str, list[float]], 
     clusters = [second for second, _, _ in pairs]
     rows: dict[str, list[float]] = {}
     tests = [goal.tests for _, _, goal in pairs]
+    # By its name, which is what the adapters of the zoo call their base.
+    spec = BaseModelSpec.from_config("tiny_lm")
     made: dict[str, list[Adapter]] = {}
     for second, start, goal in pairs:
         old, new = _words(start, goal)
         noise = torch.Generator().manual_seed(0)
         made.setdefault("generated from the new words", []).append(
-            pipe(new, base=bench.spec, generator=noise).adapters[0]
+            pipe(new, base=spec, generator=noise).adapters[0]
         )
         for strength in (1.0,):
-            moved = reworded(
-                pipe, start.adapter, old, new, spec=bench.spec, strength=strength, rank=16
-            )
+            moved = reworded(pipe, start.adapter, old, new, spec=spec, strength=strength, rank=16)
             made.setdefault(f"moved by the change of words, strength {strength:g}", []).append(
                 moved.adapter
             )
