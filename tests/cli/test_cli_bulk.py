@@ -130,11 +130,15 @@ def test_bulk_evaluate_writes_a_report(world: Path, tmp_path: Path, here: None) 
 
 
 @pytest.mark.slow
-def test_killed_worker_costs_one_attempt_of_one_adapter(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_killed_worker_costs_one_attempt_of_one_adapter(
+    world: Path, tmp_path: Path, executor: Any, request: pytest.FixtureRequest
+) -> None:
+    if executor == "ray":
+        request.getfixturevalue("cluster")
     requests = _requests(world)
-    rows = dict(
-        generate_many(requests, tmp_path / "out", KilledOnce(workers=2, marks=str(tmp_path)))
-    )
+    jobs = KilledOnce(executor=executor, workers=2, marks=str(tmp_path))
+    rows = dict(generate_many(requests, tmp_path / "out", jobs))
     assert {name: row["attempts"] for name, row in rows.items()} == {
         "upper": 2,
         "lower": 1,
