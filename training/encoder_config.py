@@ -24,6 +24,9 @@ class EncoderModelConfig:
     """Its attention heads."""
     embed_dim: int = 128
     """Width of the vectors that are compared."""
+    shown_share: float = 0.0
+    """Share of a vector that says what a task is to the base itself, learned from solved examples
+    (`task.behaviors`); zero for descriptions alone."""
     text_hidden: int = 128
     """Width of the side that reads texts."""
     dropout: float = 0.2
@@ -70,6 +73,9 @@ class EncoderTaskConfig:
     texts: str = ""
     """JSONL of `task`, `split` and `descriptions` that go before those of the entries. Its practice
     tasks have no adapters and teach only what wordings of one task have in common."""
+    behaviors: str = ""
+    """JSONL of tasks with solved `examples`, for `model.shown_share`. Of tasks in other splits than
+    these and `practice` nothing is read."""
     cache: str = "build/cache"
     """Folder of the features, computed once."""
     splits: tuple[str, ...] = ("seen",)
@@ -96,6 +102,15 @@ class EncoderTaskConfig:
             0.0 < self.calibration_share < 0.5,
             f"`task.calibration_share` is {self.calibration_share}, but must lie between 0 and "
             "0.5.",
+        )
+        require(
+            0.0 <= self.model.shown_share < 1.0,
+            f"`task.model.shown_share` is {self.model.shown_share}, but must be at least 0 and "
+            "below 1.",
+        )
+        require(
+            bool(self.behaviors) == bool(self.model.shown_share),
+            "`task.behaviors` and `task.model.shown_share` need each other. Set both or none.",
         )
         require(
             0.0 < self.coverage < 1.0,

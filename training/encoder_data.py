@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -20,6 +20,8 @@ from lora_gen.zoo.entry import ZooEntry
 from lora_gen.zoo.store import Zoo
 from training.base_frames import fit_base_frames
 from training.encoder_config import EncoderTaskConfig
+from training.encoder_shown import task_states
+from training.zoo_frames import fit_zoo_frames
 
 _PROBE_SEED = 0
 
@@ -36,6 +38,8 @@ class EncoderData:
     """Part of each entry: what is fitted (`train`), calibrates, or is left alone (`test`)."""
     held_out: frozenset[str]
     """Tasks that only validate."""
+    states: Mapping[str, Tensor]
+    """Task -> what it is to the base itself; nothing where only descriptions count."""
 
 
 def load_encoder_data(config: EncoderTaskConfig, seed: int) -> EncoderData:
@@ -54,7 +58,7 @@ def load_encoder_data(config: EncoderTaskConfig, seed: int) -> EncoderData:
         with Zoo.open(folder, read_only=True) as zoo:
             found = zoo.entries()
             if config.base and config.corpus.probes and frames is None:
-                frames = _frames(config, found, cache)
+                frames = _frames(config, zoo, found, cache)
             corpora.append(corpus_of(zoo, config.corpus, cache, frames=frames))
             entries += found
     corpus = Corpus.join(corpora)
@@ -65,6 +69,7 @@ def load_encoder_data(config: EncoderTaskConfig, seed: int) -> EncoderData:
         frames=frames,
         parts=parts_of(corpus, share=config.calibration_share, seed=seed),
         held_out=_held_out_tasks(config),
+        states=task_states(config),
     )
 
 
@@ -78,17 +83,25 @@ def recipe_labels(corpus: Corpus) -> tuple[Tensor, Tensor]:
     )
 
 
-def _frames(config: EncoderTaskConfig, entries: Sequence[ZooEntry], cache: Path) -> BaseFrames:
-    """Frames of the base, fitted once to one example of each of some seen tasks."""
+def _frames(
+    config: EncoderTaskConfig, zoo: Zoo, entries: Sequence[ZooEntry], cache: Path
+) -> BaseFrames:
+    """Frames of the base, fitted once to some seen tasks: an example of each, or its adapter."""
     chosen = [e for e in entries if e.split in config.splits and e.examples]
     chosen = sorted(chosen, key=lambda entry: entry.id)
     random.Random(_PROBE_SEED).shuffle(chosen)
-    pairs = [entry.examples[0] for entry in chosen[: config.corpus.probes]]
-    key = json.dumps([config.base, pairs, config.corpus.sketch])
+    chosen, sketch = chosen[: config.corpus.probes], config.corpus.sketch
+    pairs = [entry.examples[0] for entry in chosen]
+    own = config.corpus.directions == "adapters"
+    key = json.dumps([config.base, [e.id for e in chosen] if own else pairs, sketch])
     path = cache / f"frames-{blake2b(key.encode(), digest_size=8).hexdigest()}.safetensors"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        fit_base_frames(config.base, pairs, sketch=config.corpus.sketch).save(path)
+        if own:
+            found = fit_zoo_frames((zoo.load(entry.id) for entry in chosen), sketch=sketch)
+        else:
+            found = fit_base_frames(config.base, pairs, sketch=sketch)
+        found.save(path)
     return BaseFrames.load(path)
 
 

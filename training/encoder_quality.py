@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from lora_gen.models.quality import QualityEnsemble
 from lora_gen.retrieval.facts import fact_labels
 from lora_gen.retrieval.fit import fit_facts, fit_reach, fit_support
+from lora_gen.retrieval.reader import CorpusReader
 from training.order import derive_seed
 
 if TYPE_CHECKING:
     from training.encoder_task import EncoderTask
 
-_BATCH, _FOLDS = 256, 5
+_BATCH, _FOLDS = 256, 3
 _LR = 2e-3
 _BENIGN_SHARE = 0.99
 
@@ -61,17 +62,20 @@ def quality_rows(task: EncoderTask) -> QualityRows:
         and not bool(task.corpus.accuracy[i].isnan())
     ]
     fold = [derive_seed(task.context.seed, "fold", task.corpus.tasks[i]) % _FOLDS for i in wanted]
-    kept = task.encoder.readout.detach().clone()
+    encoder = task.encoder
+    kept = encoder.basis.clone(), encoder.readout.detach().clone()
     parts, order = [], []
     for number in sorted(set(fold)):
         chosen = [n for n, own in enumerate(fold) if own == number]
         entries = [wanted[n] for n in chosen]
         task.fit_readout({task.corpus.tasks[i] for i in entries})
-        vectors_BE, alone_BS = task.reader.embed(entries)
-        agreement_B = task.reader.agreement(task.data.texts, entries, vectors_BE)
-        parts.append((task.reader.embed(entries, agreement_B)[1], alone_BS))
+        reader = CorpusReader(encoder, task.corpus, entries)
+        vectors_BE, alone_BS = reader.embed(entries)
+        agreement_B = reader.agreement(task.data.texts, entries, vectors_BE)
+        parts.append((reader.embed(entries, agreement_B)[1], alone_BS))
         order += entries
-    task.encoder.readout.copy_(kept)
+    encoder.basis.copy_(kept[0])
+    encoder.readout.copy_(kept[1])
     told_BS, alone_BS = (torch.cat(found) for found in zip(*parts, strict=True))
     truth_B = task.corpus.accuracy[order].to(alone_BS.device)
     return QualityRows(entries=tuple(order), told=told_BS, alone=alone_BS, truth=truth_B)

@@ -5,6 +5,7 @@ Shapes: B adapters, T texts, K tokens, E embedding width, S width of what qualit
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,22 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.codec.roles import ROLES
 from lora_gen.errors import ConfigError
 from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
 from lora_gen.retrieval.base_frames import FRAMES_NAME
 from lora_gen.retrieval.encoder import slots_of
 from lora_gen.retrieval.facts import FACTS
-from lora_gen.retrieval.fit import TextProjection, fit_projection, fit_readout
+from lora_gen.retrieval.fit import TextProjection
+from lora_gen.retrieval.fit_shown import StateProjection, fit_text_to_states
 from lora_gen.retrieval.reader import CorpusReader
+from lora_gen.retrieval.readout import ReadoutFit
 from lora_gen.zoo.splits import require_split
 from training.encoder_config import EncoderTaskConfig
 from training.encoder_data import load_encoder_data, recipe_labels
 from training.encoder_quality import fit_quality
 from training.order import batch_positions, derive_seed
 from training.task import TaskContext
-
-_AT_ONCE = 128
 
 
 def contrastive_loss(
@@ -112,7 +114,7 @@ class EncoderTask:
         described = self.data.texts.rows
         good = self.corpus.of(config.splits, min_accuracy=config.min_accuracy)
         held = self.data.held_out
-        good = sorted(i for i in good if self.corpus.tasks[i] in described)
+        good = sorted(i for i in good if self.corpus.tasks[i] in described and self._is_trained(i))
         self.train = [
             i for i in good if self.data.parts[i] == "train" and self.corpus.tasks[i] not in held
         ]
@@ -129,9 +131,13 @@ class EncoderTask:
         classes = [int(label.max()) + 1 for label in self.labels]
         self.model: nn.Module = EncoderModule(self.encoder, classes)
         slots = slots_of(self.encoder, self.corpus.roles, self.corpus.side)
-        fit_projection(self.encoder, self.corpus, slots, self.train)
-        self.reader = CorpusReader(self.encoder, self.corpus)
+        self.readout = ReadoutFit(self.encoder, self.corpus, slots, self.train)
         self._fit_closed_form(sorted(own))
+        self.reader = CorpusReader(self.encoder, self.corpus)
+
+    def _is_trained(self, entry: int) -> bool:
+        """Whether an adapter was trained; generated ones teach quality alone."""
+        return "generated" not in json.loads(self.corpus.facts[entry])
 
     def _build(self) -> AdapterEncoder:
         present = {int(role) for role in torch.unique(self.corpus.roles)}
@@ -143,6 +149,7 @@ class EncoderTask:
             text_dim=self.data.texts.states.shape[1],
             text_segments=self.config.corpus.text_segments,
             num_answers=sum(map(len, FACTS.values())),
+            shown_dim=len(next(iter(self.data.states.values()), ())),
             text_fingerprint=self.data.texts.fingerprint,
             trained_bases=tuple(sorted({self.corpus.bases[i] for i in self.train})),
             **asdict(self.config.model),
@@ -153,29 +160,46 @@ class EncoderTask:
     def _fit_closed_form(self, own: Sequence[str]) -> None:
         """The linear read-outs of texts and of weights: where training begins."""
         texts, segments = self.data.texts, self.config.corpus.text_segments
-        rows = [
-            (n, row) for n, task in enumerate((*own, *self.practice)) for row in texts.rows[task]
-        ]
+        names, states = (*own, *self.practice), self.data.states
+        rows = [(n, row) for n, task in enumerate(names) for row in texts.rows[task]]
         pooled_TS = texts.pooled([row for _, row in rows], segments)
         owners_T = torch.tensor([n for n, _ in rows])
-        projection = TextProjection.fit(pooled_TS, owners_T, self.config.model.embed_dim)
-        self.encoder.text.center.copy_(projection.center)
-        self.encoder.text.readout.copy_(projection.basis)
-        means_NE = torch.zeros(int(owners_T.max()) + 1, projection.basis.shape[1])
+        width = self.config.model.embed_dim // (2 if states else 1)
+        projection = TextProjection.fit(pooled_TS, owners_T, width)
+        means_NE = torch.zeros(len(names), width)
         means_NE.index_add_(0, owners_T, projection(pooled_TS))
         means_NE = means_NE / torch.bincount(owners_T)[:, None]
+        readout_SE = projection.basis
+        if states:
+            shown_NH = self._fit_shown([n for n in names if n in states])
+            known_T = torch.tensor([names[n] in states for n in owners_T.tolist()])
+            target_NH = torch.zeros(len(names), width)
+            target_NH[[n for n, name in enumerate(names) if name in states]] = shown_NH
+            found_SH = fit_text_to_states(
+                pooled_TS[known_T], projection.center, target_NH[owners_T[known_T]]
+            )
+            readout_SE = torch.cat([readout_SE, found_SH], 1)
+            means_NE = torch.cat([means_NE, target_NH], 1)
+        self.encoder.text.center.copy_(projection.center)
+        self.encoder.text.readout.copy_(readout_SE)
         place = {task: n for n, task in enumerate(own)}
         self.targets = means_NE[[place[self.corpus.tasks[i]] for i in self.train]]
         self.fit_readout(set())
 
-    @torch.no_grad()
+    def _fit_shown(self, names: Sequence[str]) -> Tensor:
+        """Directions of what tasks are to the base, into the buffers; the tasks along them."""
+        states_NS = torch.stack([self.data.states[name] for name in names])
+        layers = 2 * BaseModelSpec.from_config(self.config.base).num_layers
+        half = self.config.model.embed_dim // 2
+        found = StateProjection.fit(states_NS, layers, half)
+        self.encoder.shown_center.copy_(found.center)
+        self.encoder.shown_basis.copy_(found.basis)
+        return found(states_NS)
+
     def fit_readout(self, without: set[str]) -> None:
         """The read-out of weights in closed form, from all training tasks but some."""
         chosen = [n for n, i in enumerate(self.train) if self.corpus.tasks[i] not in without]
-        entries = [self.train[n] for n in chosen]
-        parts = (entries[s : s + _AT_ONCE] for s in range(0, len(entries), _AT_ONCE))
-        modules = map(self.reader.modules, parts)
-        fit_readout(self.encoder, modules, self.targets[chosen], self.config.objective.ridge)
+        self.readout.solve(chosen, self.targets[chosen], self.config.objective.ridge)
 
     def batch(self, index: int) -> dict[str, Any]:
         """Micro-batch `index`: adapters, wordings of their tasks, wordings of practice tasks."""

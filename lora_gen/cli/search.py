@@ -12,6 +12,7 @@ import typer
 
 from lora_gen.cli.common import console, print_json, print_table, printable, quiet_libraries
 from lora_gen.cli.options import AdapterFolder, Json
+from lora_gen.cli.rows import read_examples
 from lora_gen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ Encoder = Annotated[
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", help="Where vectors are kept. Default: the user's cache.")
 ]
+Examples = Annotated[
+    Path | None,
+    typer.Option("--examples", help="Input-output pairs: .csv or .tsv of two columns, or .jsonl."),
+]
 OnlyBase = Annotated[str | None, typer.Option("--base", help="Only adapters for this base.")]
 MaxRank = Annotated[int | None, typer.Option("--max-rank", min=1, help="Only up to this rank.")]
 MinAccuracy = Annotated[
@@ -50,9 +55,12 @@ MinAccuracy = Annotated[
 
 
 def search(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the adapter should do.")],
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="What the adapter should do.")
+    ] = None,
     *,
     zoo: ZooFolder = None,
+    examples: Examples = None,
     top: Top = 10,
     by: Annotated[
         By, typer.Option("--by", help="Compare with descriptions, with weights alone, or both.")
@@ -66,17 +74,26 @@ def search(
 ) -> None:
     """Find adapters that do what a sentence says; of one source of uploads, three at most.
 
+    With `--examples` the base reads a few solved examples, and weights alone are compared.
+
     Example: lora-gen search "mask all but the last four digits" --top 5
     """
+    from lora_gen.retrieval.by_examples import search_by_examples
     from lora_gen.retrieval.flooding import search_capped
 
     quiet_libraries()
+    shown = None if examples is None else read_examples(examples)
+    if text is None and shown is None:
+        raise ConfigError("Nothing says what to look for. Pass a description, or `--examples`.")
     with open_index(zoo, encoder=encoder, folder=index) as opened:
         wanted = _filters(base, max_rank, min_accuracy)
-        hits = search_capped(
-            lambda count: opened.search(text, top=count, by=by.value, filters=wanted), top
-        )
-        _report(hits, opened, as_json=json_output)
+
+        def find(count: int) -> list[Hit]:
+            if shown is not None:
+                return search_by_examples(opened, shown, text=text, top=count, filters=wanted)
+            return opened.search(text or "", top=count, by=by.value, filters=wanted)
+
+        _report(search_capped(find, top), opened, as_json=json_output)
 
 
 def similar(

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lora_gen.conditioning.chat import load_causal_lm
 from lora_gen.errors import ConfigError
 from lora_gen.evaluation.encoder_quality import (
     calibration,
@@ -42,13 +43,16 @@ from lora_gen.files import atomic_write_bytes, atomic_write_json
 from lora_gen.retrieval.corpus import Corpus, CorpusConfig, corpus_of, parts_of
 from lora_gen.retrieval.encoder import WeightEncoder, default_encoder
 from lora_gen.retrieval.reader import CorpusReader
+from lora_gen.retrieval.shown import Examples, shown_states
 from lora_gen.retrieval.texts import TextBank, text_bank
+from lora_gen.zoo.splits import require_split
 from lora_gen.zoo.store import Zoo
 
 SEEN = ("seen",)
 UNSEEN = ("unseen_composition", "unseen_argument", "unseen_primitive")
 GALLERY = 1_000
 _MIN_ACCURACY = 0.3
+_EXAMPLES = 6
 _DEFAULT_TEXT_ENCODER = CorpusConfig().text_encoder
 
 
@@ -63,6 +67,8 @@ class Evidence:
     """Of every task: descriptions, and for unseen ones the card's and the held-out wording."""
     encoder: WeightEncoder
     parts: tuple[str, ...]
+    shown: Mapping[str, Tensor] = field(default_factory=dict)
+    """Unseen task -> what the base makes of a few of its test examples, (S,)."""
 
 
 def load_evidence(
@@ -74,11 +80,15 @@ def load_evidence(
         ConfigError: The texts cannot be read.
         ZooError: A zoo cannot be read.
     """
-    config = CorpusConfig(views=tuple(encoder.model.config.views))
-    corpora = []
+    views = tuple(encoder.model.config.views)
+    sketch = encoder.frames.sketch if encoder.frames else CorpusConfig().sketch
+    config = CorpusConfig(views=views, sketch=sketch)
+    corpora: list[Corpus] = []
+    examples: dict[str, Examples] = {}
     for folder in zoos:
         with Zoo.open(folder, read_only=True) as zoo:
             corpora.append(corpus_of(zoo, config, cache, frames=encoder.frames))
+            examples = examples or _test_examples(zoo)
     corpus = Corpus.join(corpora)
     bank = text_bank(_wordings(texts, set(corpus.tasks)), cache, encoder=_DEFAULT_TEXT_ENCODER)
     return Evidence(
@@ -87,7 +97,28 @@ def load_evidence(
         texts=bank,
         encoder=encoder,
         parts=parts_of(corpus),
+        shown=_shown(examples, encoder),
     )
+
+
+def _test_examples(zoo: Zoo) -> dict[str, Examples]:
+    """A few examples of each unseen task of a zoo that no adapter was trained on."""
+    found = {}
+    for split in UNSEEN:
+        for entry in zoo.entries(split=require_split(split)):
+            trained = {text for text, _ in entry.examples}
+            pairs = [(a, b) for a, b in entry.extra.get("tests", ()) if a not in trained]
+            if len(pairs) >= _EXAMPLES:
+                found[entry.task] = pairs[:_EXAMPLES]
+    return found
+
+
+def _shown(examples: Mapping[str, Examples], encoder: WeightEncoder) -> dict[str, Tensor]:
+    """What the encoder's base makes of examples; nothing where the encoder does not read them."""
+    if not encoder.model.config.shown_share or not examples or len(encoder.trained_bases) != 1:
+        return {}
+    model, chat = load_causal_lm(encoder.trained_bases[0])
+    return dict(zip(examples, shown_states(model, chat, examples), strict=True))
 
 
 def _wordings(path: Path, tasks: set[str]) -> dict[str, tuple[str, ...]]:
@@ -135,6 +166,14 @@ def retrieval_report(evidence: Evidence, reader: CorpusReader) -> dict[str, Any]
     methods["encoder, held-out wordings"] = summary(held @ vectors_BE.mT, gallery)
     both = _fused(scores["encoder"], scores["card text (reads the names)"])
     methods["encoder and card text"] = summary(both, gallery)
+    if all(task in evidence.shown for task in gallery.tasks):
+        shown_QS = torch.stack([evidence.shown[task] for task in gallery.tasks])
+        methods[f"encoder, told {_EXAMPLES} examples"] = summary(
+            model.embed_shown(shown_QS) @ vectors_BE.mT, gallery
+        )
+        methods[f"encoder, told text and {_EXAMPLES} examples"] = summary(
+            model.embed_shown(shown_QS, query_QE) @ vectors_BE.mT, gallery
+        )
     own, _ = reader.embed(narrow.entries)
     query_QE = reader.embed_texts(texts, [texts.rows[task][0] for task in narrow.tasks])
     fixed = {"encoder": summary(query_QE @ own.mT, narrow)}

@@ -56,6 +56,9 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     weights; the quality ensemble does. Modules meet a read-out by role and depth in the base, cut
     into a few bins, so any number of layers fits. Features are centered on the mean of their slot
     over the adapters it was trained on, and projected on its main directions: buffers.
+
+    Where `shown_share` is not zero, a vector has two halves of fixed lengths: what descriptions say
+    of a task, and what the base itself makes of solved examples of it.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -77,10 +80,15 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         text_hidden: int = 128,
         dropout: float = 0.2,
         num_answers: int = 0,
+        shown_dim: int = 0,
+        shown_share: float = 0.0,
         text_fingerprint: str | None = None,
         trained_bases: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        half = embed_dim // 2 if shown_share else 0
+        self.register_buffer("shown_center", torch.zeros(shown_dim))
+        self.register_buffer("shown_basis", torch.zeros(shown_dim, half))
         slots = len(roles) * depth_bins
         self.register_buffer("center", torch.zeros(slots, feature_dim))
         self.register_buffer("basis", torch.zeros(slots, feature_dim, token_dim))
@@ -154,12 +162,36 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def embed(self, modules: ModuleSet, summary_BS: Tensor) -> Tensor:
         """Unit vectors, (B, E)."""
-        sum_BE = self.read(modules) + self.output(summary_BS)
-        return nn.functional.normalize(sum_BE.float(), dim=-1)
+        return self.unit((self.read(modules) + self.output(summary_BS)).float())
 
     def embed_texts(self, states_TKC: Tensor, mask_TK: Tensor) -> Tensor:
         """Unit vectors of texts from the states of the frozen text encoder, (T, E)."""
-        return nn.functional.normalize(self.text(states_TKC, mask_TK).float(), dim=-1)
+        return self.unit(self.text(states_TKC, mask_TK).float())
+
+    def embed_shown(self, shown_NS: Tensor, text_NE: Tensor | None = None) -> Tensor:
+        """Unit vectors of tasks from the base's states under solved examples, (N, E).
+
+        Args:
+            shown_NS: From `lora_gen.retrieval.shown`.
+            text_NE: Vectors of their descriptions, whose half is kept, if there are any.
+        """
+        own_NH = (shown_NS.float() - self.shown_center) @ self.shown_basis
+        said_NH = torch.zeros_like(own_NH) if text_NE is None else text_NE[:, : own_NH.shape[1]]
+        vector_NE = self.unit(torch.cat([said_NH, own_NH], -1))
+        return nn.functional.normalize(vector_NE, dim=-1)
+
+    def unit(self, vector_BE: Tensor) -> Tensor:
+        """Vectors of length one, both halves of which have their own fixed share of it."""
+        share = float(self.config.shown_share)
+        if not share:
+            return nn.functional.normalize(vector_BE, dim=-1)
+        parts = vector_BE.chunk(2, -1)
+        sizes = ((1 - share) ** 0.5, share**0.5)
+        halves = [
+            nn.functional.normalize(part, dim=-1) * size
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        return torch.cat(halves, -1)
 
     def quality_input(
         self, summary_BS: Tensor, modules: ModuleSet, agreement_B: Tensor | None = None
@@ -175,7 +207,7 @@ class AdapterEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 nothing at all, where there is none.
         """
         read_BE, added_BE = self.read(modules), self.output(summary_BS)
-        vector_BE = nn.functional.normalize(read_BE + added_BE, dim=-1)
+        vector_BE = self.unit(read_BE + added_BE)
         if agreement_B is None:
             agreement_B = read_BE.new_full((len(read_BE),), torch.nan)
         lengths_B3 = [x.norm(dim=1).clamp_min(1e-6).log() for x in (read_BE, read_BE + added_BE)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from lora_gen.adapter.adapter import Adapter
 from lora_gen.errors import AdapterValueError, ConfigError, ZooError
 from lora_gen.files import atomic_write_bytes
-from lora_gen.retrieval.features import FEATURES_VERSION, module_features, side_features
+from lora_gen.retrieval.features import (
+    FEATURES_VERSION,
+    AdapterFeatures,
+    features_of_many,
+    module_features,
+    side_features,
+)
 from lora_gen.retrieval.frames import Frames, HashedFrames
 from lora_gen.zoo.entry import ZooEntry
 from lora_gen.zoo.store import Zoo
 
 _CHUNK = 236
 """Entries in a file: four stacks of 59."""
+_AT_ONCE = 59
+"""Adapters whose modules are stacked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +50,10 @@ class CorpusConfig:
     views: tuple[str, ...] = ("linear",)
     """Sketches of a module that are kept: `linear`, `polar`, `rows`, `columns`."""
     probes: int = 500
-    """Lines on which the frames of the base are fitted; none means hashed frames."""
+    """Lines, or adapters, that the frames are fitted to; none means hashed frames."""
+    directions: str = "base"
+    """What frames follow: `base`, its activations and gradients, or `adapters`, what those of the
+    first zoo read and write."""
     text_segments: int = 4
     """Stretches that a text is cut into."""
     text_encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -160,10 +173,15 @@ def corpus_of(
 def parts_of(corpus: Corpus, *, share: float = 0.2, seed: int = 0) -> tuple[str, ...]:
     """The part of each entry: `train`, `calibration` (a share) or `test` (as many again).
 
-    Adapters of one recipe are in one part, and entries without a recipe are for training. In a
-    corpus without any recipes, tasks are drawn in their place, and nothing is kept for tests.
+    Adapters of one recipe are in one part, generated ones of one task likewise, and entries without
+    a recipe are for training. In a corpus without any recipes, tasks are drawn in their place, and
+    nothing is kept for tests.
     """
-    recipes = [json.loads(fact).get("recipe") for fact in corpus.facts]
+    facts = [json.loads(fact) for fact in corpus.facts]
+    recipes = [
+        f"generated/{task}" if "generated" in fact else fact.get("recipe")
+        for fact, task in zip(facts, corpus.tasks, strict=True)
+    ]
     if not any(recipes):
         drawn = (_draw(f"{seed}/{task}") for task in corpus.tasks)
         return tuple("calibration" if draw < share else "train" for draw in drawn)
@@ -181,16 +199,16 @@ def _draw(key: str) -> float:
 def _compute(zoo: Zoo, ids: Sequence[str], frames: Frames, views: Sequence[str]) -> Corpus:
     entries = list[ZooEntry]()
     parts: dict[str, list[Tensor]] = {name: [] for name in ("sketches", "roles", "side", "scale")}
-    for entry_id in ids:
-        try:
-            found = module_features(zoo.load(entry_id), frames)
-        except AdapterValueError:
-            continue  # without effect: there is nothing to learn from
-        entries.append(zoo.get(entry_id))
-        parts["sketches"].append(found.sketches(views).half())
-        parts["roles"].append(found.roles)
-        parts["side"].append(side_features(found))
-        parts["scale"].append(found.scale.float())
+    for start in range(0, len(ids), _AT_ONCE):
+        chosen = ids[start : start + _AT_ONCE]
+        for entry_id, found in _features(
+            [zoo.load(entry_id) for entry_id in chosen], frames, chosen
+        ):
+            entries.append(zoo.get(entry_id))
+            parts["sketches"].append(found.sketches(views).half())
+            parts["roles"].append(found.roles)
+            parts["side"].append(side_features(found))
+            parts["scale"].append(found.scale.float())
     lengths = torch.tensor([0, *(len(part) for part in parts["roles"])])
     return Corpus(
         **{name: torch.cat(values) if values else torch.zeros(0) for name, values in parts.items()},
@@ -204,11 +222,22 @@ def _compute(zoo: Zoo, ids: Sequence[str], frames: Frames, views: Sequence[str])
     )
 
 
+def _features(
+    adapters: Sequence[Adapter], frames: Frames, ids: Sequence[str]
+) -> Iterator[tuple[str, AdapterFeatures]]:
+    """Features by id; adapters without effect are left out: there is nothing to learn from."""
+    try:
+        yield from zip(ids, features_of_many(adapters, frames), strict=True)
+    except AdapterValueError:
+        for entry_id, adapter in zip(ids, adapters, strict=True):
+            with suppress(AdapterValueError):
+                yield entry_id, module_features(adapter, frames)
+
+
 def _facts(entry: ZooEntry) -> dict[str, Any]:
     """What is known of an entry's training."""
-    known = {
-        name: entry.extra[name] for name in ("fault", "stack", "recipe") if name in entry.extra
-    }
+    kept = ("fault", "stack", "recipe", "generated")
+    known = {name: entry.extra[name] for name in kept if name in entry.extra}
     return {"rank": entry.rank, "steps": entry.steps, **known}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,10 +21,12 @@ from lora_gen.retrieval.features import (
     module_features,
     side_features,
 )
+from lora_gen.retrieval.shown import Examples, shown_states
 from lora_gen.retrieval.vectors import Vector, to_vector
 
 if TYPE_CHECKING:
     from lora_gen.adapter.adapter import Adapter
+    from lora_gen.conditioning.chat import Chat
     from lora_gen.conditioning.text import TextEncoder, TextStates
     from lora_gen.retrieval.frames import Frames
 
@@ -121,6 +123,31 @@ class WeightEncoder:
                 "text encoder it was trained with."
             )
         return [to_vector(v) for v in self.model.embed_texts(states.states, states.mask)]
+
+    @torch.no_grad()
+    def embed_examples(
+        self, base: Any, chat: Chat, examples: Examples, text: Vector | None = None
+    ) -> Vector:
+        """The vector of a task from solved examples, (E,); the base is run, no adapter is.
+
+        Args:
+            base: The base of the adapters that are looked for.
+            chat: How it is asked.
+            examples: Input-output pairs, three at least; six are better.
+            text: The vector of a description, if there is one as well.
+
+        Raises:
+            ConditionError: There are too few examples.
+            GeneratorError: The encoder never learned from examples.
+        """
+        if not self.model.config.shown_share:
+            raise GeneratorError(
+                "The adapter encoder was trained on descriptions alone, so examples say nothing to "
+                "it. Search by description, or train it with `task.behaviors`."
+            )
+        shown_NS = shown_states(base, chat, {"examples": examples})
+        said = None if text is None else torch.from_numpy(text)[None]
+        return to_vector(self.model.embed_shown(shown_NS, said)[0])
 
 
 def module_set(model: AdapterEncoder, features: AdapterFeatures) -> ModuleSet:

@@ -79,23 +79,50 @@ def module_features(adapter: Adapter, frames: Frames | None = None) -> AdapterFe
     Raises:
         AdapterValueError: It has no modules, no effect, or values that are not finite.
     """
+    return features_of_many([adapter], frames)[0]
+
+
+def features_of_many(
+    adapters: Sequence[Adapter], frames: Frames | None = None
+) -> list[AdapterFeatures]:
+    """The features of several adapters, like modules of all of them at once.
+
+    Args:
+        adapters: As many as fit in memory in float64, several times over.
+        frames: Directions to look along; 32 hashed ones by default.
+
+    Raises:
+        AdapterValueError: One has no modules, no effect, or values that are not finite.
+    """
     frames = frames or HashedFrames()
-    pairs = unfused(adapter).pairs
-    names = tuple(pairs)
-    if not names:
+    plain = [unfused(adapter) for adapter in adapters]
+    if not all(adapter.pairs for adapter in plain):
         raise AdapterValueError("The adapter has no modules, so there is nothing to look at.")
-    parts: dict[str, dict[str, Tensor]] = {}
-    for chosen in _groups(pairs, frames.sketch):
-        left_OP = _frames(frames, chosen, "out", pairs[chosen[0]].out_features)
-        right_IP = _frames(frames, chosen, "in", pairs[chosen[0]].in_features)
-        b_MOR, a_MRI = _stacked([pairs[name] for name in chosen])
+    pairs = {(i, name): pair for i, one in enumerate(plain) for name, pair in one.pairs.items()}
+    parts: dict[tuple[int, str], dict[str, Tensor]] = {}
+    for chosen in _groups(pairs, frames.sketch, alone=len(plain) == 1):
+        first, names = pairs[chosen[0]], list(dict.fromkeys(name for _, name in chosen))
+        left_OP = _frames(frames, names, "out", first.out_features)
+        right_IP = _frames(frames, names, "in", first.in_features)
+        b_MOR, a_MRI = _stacked([pairs[key] for key in chosen])
         gram_a_MRR, gram_b_MRR = a_MRI @ a_MRI.mT, b_MOR.mT @ b_MOR
         if not bool(torch.isfinite(gram_a_MRR.sum() + gram_b_MRR.sum())):
-            require_finite(adapter)  # any bad value reaches its Gram; this names the tensor
-        grams = (gram_a_MRR, gram_b_MRR)
-        found = _views(*grams, left_OP.mT @ b_MOR, a_MRI @ right_IP)
-        for i, name in enumerate(chosen):
-            parts[name] = {key: value[i] for key, value in found.items()}
+            for i in sorted({i for i, _ in chosen}):
+                require_finite(adapters[i])  # any bad value reaches its Gram; this names the tensor
+        found = _views(gram_a_MRR, gram_b_MRR, left_OP.mT @ b_MOR, a_MRI @ right_IP)
+        for row, key in enumerate(chosen):
+            parts[key] = {view: value[row] for view, value in found.items()}
+    return [
+        _assembled(one.pairs, {name: parts[i, name] for name in one.pairs})
+        for i, one in enumerate(plain)
+    ]
+
+
+def _assembled(
+    pairs: Mapping[str, LoraPair], parts: Mapping[str, Mapping[str, Tensor]]
+) -> AdapterFeatures:
+    """One adapter from the views of its modules."""
+    names = tuple(pairs)
     stacked = {key: torch.stack([parts[name][key] for name in names]) for key in parts[names[0]]}
     energy_N = stacked.pop("energy")
     if not float(energy_N.sum()) > 0:
@@ -149,15 +176,21 @@ def _fused_parts(last: str, pair: LoraPair) -> list[tuple[str, int]]:
     return []
 
 
-def _groups(pairs: Mapping[str, LoraPair], sketch: int) -> Iterator[list[str]]:
-    """Modules of one shape and rank, a bounded number at once."""
-    groups: dict[tuple[int, int, int], list[str]] = defaultdict(list)
-    for name, pair in pairs.items():
-        groups[pair.rank, pair.out_features, pair.in_features].append(name)
-    for (rank, out_features, in_features), names in groups.items():
+def _groups(
+    pairs: Mapping[tuple[int, str], LoraPair], sketch: int, *, alone: bool
+) -> Iterator[list[tuple[int, str]]]:
+    """Modules of one shape and rank, a bounded number at once.
+
+    Of several adapters, modules of one path go together, since they share their frames.
+    """
+    groups: dict[tuple[int, int, int, str], list[tuple[int, str]]] = defaultdict(list)
+    for key, pair in pairs.items():
+        path = "" if alone else key[1]
+        groups[pair.rank, pair.out_features, pair.in_features, path].append(key)
+    for (rank, out_features, in_features, _), keys in groups.items():
         count = max(1, _MAX_VALUES // (max(rank, sketch) * (out_features + in_features)))
-        for start in range(0, len(names), count):
-            yield names[start : start + count]
+        for start in range(0, len(keys), count):
+            yield keys[start : start + count]
 
 
 def _frames(frames: Frames, names: Sequence[str], side: Side, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is fitted to a corpus in closed form: main directions, read-outs, conformal reach, support.
+"""What is fitted to a corpus in closed form: texts, conformal reach, support, facts.
 
 Shapes: T modules of many adapters, F raw features, D directions, S width of a summary.
 """
@@ -6,7 +6,7 @@ Shapes: T modules of many adapters, F raw features, D directions, S width of a s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,36 +17,9 @@ from lora_gen.models.quality import QualityEnsemble, spread
 from lora_gen.retrieval.corpus import Corpus
 from lora_gen.retrieval.facts import FACTS
 
-_ROWS = 2_000
-"""Modules of a slot that its directions are fitted to, at most."""
 _TEXT_ROWS, _TEXT_DIRECTIONS, _SHRINKAGE = 8_000, 400, 0.3
 """Texts that main directions are fitted to, how many are kept, and how far their scatter within
 tasks is drawn to a sphere."""
-
-
-def fit_projection(
-    model: AdapterEncoder, corpus: Corpus, slots_T: Tensor, entries: Sequence[int]
-) -> None:
-    """Centers and main directions of slots over some entries, into the buffers."""
-    chosen_T = torch.cat([modules_of(corpus, i) for i in entries])
-    side_TS = corpus.side[chosen_T]
-    model.side_mean.copy_(side_TS.mean(0))
-    model.side_std.copy_(side_TS.std(0).clamp_min(1e-3))
-    for slot in torch.unique(slots_T[chosen_T]).tolist():
-        if slot < 0:
-            continue
-        rows_T = chosen_T[slots_T[chosen_T] == slot]
-        model.center[slot] = corpus.sketches[rows_T].float().mean(0)
-        sample_TF = corpus.sketches[rows_T[:: max(1, len(rows_T) // _ROWS)]].float()
-        sample_TF = sample_TF - model.center[slot]
-        width = min(model.config.token_dim, *sample_TF.shape)
-        with torch.random.fork_rng():
-            torch.manual_seed(slot)  # the range finder is random; the same in every run
-            _, values_D, basis_FD = torch.svd_lowrank(sample_TF, q=width, niter=1)
-        # One scale for all directions, not whitening: the large ones carry the task.
-        size = values_D.square().sum().div(len(sample_TF) * width).sqrt().clamp_min(1e-6)
-        model.basis[slot].zero_()
-        model.basis[slot, :, :width] = basis_FD / size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,42 +77,22 @@ def _scatter(x_TD: Tensor) -> Tensor:
 
 
 def ridge_solution(design_BF: Tensor, target_BE: Tensor, ridge: float) -> Tensor:
-    """Weights (F, E) of ridge regression, by the dual problem.
+    """Weights (F, E) of ridge regression, by the smaller of the two problems.
 
     Args:
         design_BF: One row an adapter.
         target_BE: What each row should give.
         ridge: Penalty, in units of the mean squared norm of a row.
     """
-    kernel_BB = design_BF @ design_BF.mT
-    penalty = ridge * kernel_BB.diagonal().mean().clamp_min(1e-12)
-    dual_BE = torch.linalg.solve(kernel_BB + penalty * torch.eye(len(kernel_BB)), target_BE)
-    weights_FE: Tensor = design_BF.mT @ dual_BE
+    penalty = ridge * design_BF.square().sum(1).mean().clamp_min(1e-12)
+    count, width = design_BF.shape
+    if width < count:
+        gram_FF = design_BF.mT @ design_BF + penalty * torch.eye(width)
+        weights_FE: Tensor = torch.linalg.solve(gram_FF, design_BF.mT @ target_BE)
+        return weights_FE
+    kernel_BB = design_BF @ design_BF.mT + penalty * torch.eye(count)
+    weights_FE = design_BF.mT @ torch.linalg.solve(kernel_BB, target_BE)
     return weights_FE
-
-
-@torch.no_grad()
-def fit_readout(
-    model: AdapterEncoder, modules: Iterable[ModuleSet], target_BE: Tensor, ridge: float
-) -> None:
-    """The read-out of weights: ridge regression from projected modules to descriptions.
-
-    Args:
-        model: Its `readout` is set.
-        modules: Adapters in batches, in the order of `target_BE`.
-        target_BE: What each adapter's sum over modules should be.
-        ridge: Penalty, in units of the mean squared norm of an adapter's features.
-    """
-    rows = []
-    for batch in modules:
-        flat = batch.content.new_zeros(len(batch.mask), *model.readout.shape[:2])
-        row, column = torch.where(batch.mask & (batch.slots >= 0))
-        flat.index_put_((row, batch.slots[row, column]), batch.content[row, column], True)
-        rows.append(flat.flatten(1))
-    design_BF = torch.cat(rows)
-    found = ridge_solution(design_BF, target_BE, ridge)
-    size = (design_BF @ found).norm(dim=1).mean().clamp_min(1e-6)
-    model.readout.copy_((found / size).view_as(model.readout))
 
 
 def modules_of(corpus: Corpus, entry: int) -> Tensor:

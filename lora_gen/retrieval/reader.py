@@ -14,7 +14,7 @@ from torch import Tensor
 from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
 from lora_gen.retrieval.corpus import Corpus
 from lora_gen.retrieval.encoder import slots_of
-from lora_gen.retrieval.fit import stacked_modules
+from lora_gen.retrieval.fit import modules_of, stacked_modules
 from lora_gen.retrieval.texts import TextBank
 
 _AT_ONCE, _ROWS = 128, 4096
@@ -26,24 +26,24 @@ class CorpusReader:
     Args:
         model: The encoder.
         corpus: Features seen through the encoder's frames.
+        entries: Those that will be read; all of them by default.
     """
 
-    def __init__(self, model: AdapterEncoder, corpus: Corpus) -> None:
+    def __init__(
+        self, model: AdapterEncoder, corpus: Corpus, entries: Sequence[int] | None = None
+    ) -> None:
         self.model, self.corpus = model, corpus
         self.slots = slots_of(model, corpus.roles, corpus.side)
-        self.content = self._project()
+        self.content = self._project(range(len(corpus)) if entries is None else entries)
 
     @torch.no_grad()
-    def _project(self) -> Tensor:
-        starts = range(0, len(self.slots), _ROWS)
-        parts = [
-            self.model.project(
-                self.corpus.sketches[start : start + _ROWS].float(),
-                self.slots[start : start + _ROWS],
-            )
-            for start in starts
-        ]
-        return torch.cat(parts).half()
+    def _project(self, entries: Sequence[int]) -> Tensor:
+        content_TD = torch.zeros(len(self.slots), self.model.config.token_dim, dtype=torch.half)
+        rows_T = torch.cat([modules_of(self.corpus, entry) for entry in entries])
+        for own_T in rows_T.split(_ROWS):
+            found = self.model.project(self.corpus.sketches[own_T].float(), self.slots[own_T])
+            content_TD[own_T] = found.half()
+        return content_TD
 
     def modules(self, entries: Sequence[int]) -> ModuleSet:
         """Entries of the corpus as the network reads them."""

@@ -161,7 +161,12 @@ class AdapterIndex(Closing):
             MissingDependencyError: There is no trained encoder.
         """
         self.vectorizer.require_encoder()
-        vector = self.vectorizer.weights(adapter)
+        return self.nearest(self.vectorizer.weights(adapter), top=top, filters=filters)
+
+    def nearest(
+        self, vector: Vector, *, top: int = 10, filters: Filters = _NO_FILTERS
+    ) -> list[Hit]:
+        """The adapters whose vectors by weights are nearest to one of the trained encoder."""
         found = dict(self._nearest("weights", vector, top, filters))
         return self._hits(found, {"weights": found}, top)
 

@@ -16,7 +16,7 @@ from lora_gen.files import publish_folder
 from lora_gen.models.adapter_encoder import AdapterEncoder
 from lora_gen.retrieval.base_frames import FRAMES_NAME
 
-MAX_BYTES = 8 * 2**20
+MAX_BYTES = 10 * 2**20
 
 
 def ship_encoder(encoder: Path, report: Path | None, target: Path) -> int:

@@ -59,3 +59,18 @@ def test_similar_refuses_a_missing_adapter(zoo, tmp_path):
     result = lora_gen("similar", tmp_path / "none", "--zoo", zoo[0])
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
+
+
+def test_search_needs_words_or_examples(zoo):
+    result = lora_gen("search", "--zoo", zoo[0])
+    assert result.exit_code == 2
+    assert "Nothing says what to look for" in result.stderr
+
+
+def test_search_by_examples_says_what_it_needs(zoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoder_module, "default_encoder", lambda: None)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("a,A\nb,B\nc,C\n")
+    result = lora_gen("search", "--zoo", zoo[0], "--examples", pairs)
+    assert result.exit_code == 2
+    assert "needs a trained adapter encoder" in result.stderr

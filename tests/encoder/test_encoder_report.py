@@ -11,8 +11,8 @@ from lora_gen.evaluation.encoder_retrieval import make_gallery, ranks_of, summar
 from lora_gen.retrieval.corpus import Corpus, parts_of
 from lora_gen.retrieval.encoder import WeightEncoder
 from lora_gen.retrieval.facts import FACTS, fact_labels
-from lora_gen.retrieval.fit import fit_projection, fit_readout
 from lora_gen.retrieval.reader import CorpusReader
+from lora_gen.retrieval.readout import ReadoutFit
 from lora_gen.retrieval.texts import TextBank
 
 COUNT, MODULES, WIDTH = 150, 2, 56
@@ -61,9 +61,8 @@ def evidence(corpus: Corpus, meaning: torch.Tensor) -> Evidence:
         model.text.readout[:7] = torch.eye(7)
     reader = CorpusReader(model, corpus)
     train = list(range(100))
-    fit_projection(model, corpus, reader.slots, train)
-    reader = CorpusReader(model, corpus)
-    fit_readout(model, [reader.modules(train)], meaning[train], 1e-3)
+    fit = ReadoutFit(model, corpus, reader.slots, train)
+    fit.solve(train, meaning[train], 1e-3)
     texts = TextBank(
         states=(meaning.repeat_interleave(3, 0) + 0.01 * torch.randn(3 * COUNT, 7)).half(),
         offsets=torch.arange(3 * COUNT + 1),
