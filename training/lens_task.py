@@ -115,7 +115,8 @@ class LensGeneratorTask(GeneratorTask):
             shown = [record.examples[-count:] for record in part]
             ids, mask = self.embedder.tokens([text for rows in shown for text, _ in rows])
             vectors_NE = self.embedder.vectors_of(ids, mask, self.generate(denoiser, part))
-            for vectors_PE, rows in zip(vectors_NE.cpu().split(count), shown, strict=True):
+            parts = vectors_NE.cpu().view(len(part), count, -1)
+            for vectors_PE, rows in zip(parts, shown, strict=True):
                 found.append(mean_average_precision(vectors_PE, [value for _, value in rows]))
         return sum(found) / len(found)
 

@@ -37,6 +37,8 @@ class LensFitConfig:
 
     lr: float = 1e-2
     temperature: float = 0.1
+    anchor_share: float = 0.25
+    """Share of a batch that is anchors, where there are some."""
 
 
 def contrastive_loss(vectors_BPE: Tensor, labels_BP: Tensor, temperature: float) -> Tensor:
@@ -80,6 +82,7 @@ def fit_lenses(
     *,
     seeds: Sequence[int],
     start: dict[str, tuple[Tensor, Tensor]] | None = None,
+    anchors: Sequence[Sequence[Example]] = (),
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Factors of one lens for each list of examples, trained together.
 
@@ -89,6 +92,9 @@ def fit_lenses(
         config: How.
         seeds: One for each lens.
         start: Factors to go on from, instead of `initial_factors`.
+        anchors: For each lens, labeled texts that hold nothing but the value, such as the word that
+            realizes it; perhaps none. The base knows which of them are alike, new ones too, so a
+            sentence that lies with its anchor lies well.
 
     Raises:
         ConfigError: A lens has no two sentences of one value, or only one value.
@@ -105,7 +111,10 @@ def fit_lenses(
         rate = min(1.0, (step + 1) / 5) * (1 - 0.9 * step / config.steps)
         optimizer.param_groups[0]["lr"] = config.lr * rate
         place = rng.random()
-        batches = [_window(examples, place, config.batch, rng) for examples in ordered]
+        batches = [
+            _batch(examples, known, place, config, rng)
+            for examples, known in zip(ordered, anchors or [()] * len(data), strict=True)
+        ]
         vectors = embedder.vectors([text for batch in batches for text, _ in batch], factors)
         labels_BP = torch.stack([_numbers(batch) for batch in batches])
         vectors_BPE = vectors.view(*labels_BP.shape, -1)
@@ -122,6 +131,19 @@ def lens_adapter(
     """One lens of a stack as an adapter of its base."""
     pairs = {name: LoraPair(lora_a=a[index], lora_b=b[index]) for name, (a, b) in factors.items()}
     return Adapter(pairs=pairs, base=spec.id, task_type="FEATURE_EXTRACTION")
+
+
+def _batch(
+    ordered: Sequence[Example],
+    anchors: Sequence[Example],
+    place: float,
+    config: LensFitConfig,
+    rng: random.Random,
+) -> list[Example]:
+    """Sentences of like length, and anchors where there are some."""
+    count = round(config.anchor_share * config.batch) if anchors else 0
+    found = _window(ordered, place, config.batch - count, rng)
+    return found + (rng.choices(anchors, k=count) if count else [])
 
 
 def _window(

@@ -64,8 +64,8 @@ def zero_shot_accuracy(
         names_VE: Unit vectors of their names, under the same lens.
     """
     found = (vectors_NE @ names_VE.mT).argmax(1).tolist()
-    hits = [names[i] == label for i, label in zip(found, labels, strict=True)]
-    return sum(hits) / len(hits)
+    hits = sum(names[i] == label for i, label in zip(found, labels, strict=True))
+    return float(hits / len(labels))
 
 
 def _ranking(vectors_NE: Tensor, sources: Sources | None) -> tuple[Tensor, Tensor]:

@@ -168,4 +168,5 @@ def zoo_ways(embedder: Embedder, zoo: Zoo, encoder: TextEncoder) -> dict[str, Wa
 def _inverse_root(matrix_EE: Tensor) -> Tensor:
     values_E, axes_EE = torch.linalg.eigh(matrix_EE)
     floor = values_E.max() * 1e-4  # directions that the sample does not fill
-    return axes_EE / values_E.clamp_min(floor).sqrt() @ axes_EE.T
+    root_EE: Tensor = axes_EE / values_E.clamp_min(floor).sqrt() @ axes_EE.T
+    return root_EE

@@ -26,7 +26,7 @@ from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import Zoo
 from recipes.minilm_lenses.world.criteria import descriptions, family_of, split_of
 from recipes.minilm_lenses.world.sentences import corpus
-from recipes.minilm_lenses.world.tables import criteria
+from recipes.minilm_lenses.world.tables import choose, criteria
 
 TRAIN_SENTENCES, TEST_SENTENCES = 384, 96
 TRAIN_SEED, TEST_SEED = 1, 2
@@ -39,6 +39,14 @@ def examples_of(key: str) -> list[Example]:
     """Labeled sentences of a criterion, to train on."""
     found = corpus(key, TRAIN_SENTENCES, TRAIN_SEED)
     return [(sentence.text, sentence.labels[key]) for sentence in found]
+
+
+def anchors_of(key: str) -> list[Example]:
+    """The words and phrases that realize a criterion, bare; none for what grammar realizes."""
+    found = corpus(key, TRAIN_SENTENCES, TRAIN_SEED)
+    rng = random.Random(f"anchors/{key}")
+    pairs = {(one.sources[key], one.labels[key]) for one in found if key in one.sources}
+    return [(choose(text, rng).strip(" ,"), value) for text, value in sorted(pairs)]
 
 
 def tests_of(key: str) -> list[tuple[str, str, str | None]]:
@@ -75,7 +83,8 @@ def train(
 ) -> list[tuple[Adapter, EntryInfo]]:
     """Lenses of some criteria with what the zoo keeps of them."""
     seeds = [seed * 100_003 + i for i in range(len(keys))]
-    factors = fit_lenses(embedder, [examples_of(key) for key in keys], config, seeds=seeds)
+    data, anchors = ([of(key) for key in keys] for of in (examples_of, anchors_of))
+    factors = fit_lenses(embedder, data, config, seeds=seeds, anchors=anchors)
     items = []
     for i, key in enumerate(keys):
         adapter = lens_adapter(factors, i, embedder.spec)
@@ -109,6 +118,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=defaults.steps)
     parser.add_argument("--batch", type=int, default=defaults.batch)
     parser.add_argument("--lr", type=float, default=defaults.lr)
+    parser.add_argument("--anchors", type=float, default=defaults.anchor_share, help="their share")
     parser.add_argument("--rank", type=int, default=defaults.rank)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="only these criteria")
@@ -116,7 +126,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     embedder = Embedder.from_pretrained(dtype=torch.float32 if args.float32 else torch.bfloat16)
-    config = LensFitConfig(rank=args.rank, steps=args.steps, batch=args.batch, lr=args.lr)
+    config = LensFitConfig(
+        rank=args.rank,
+        steps=args.steps,
+        batch=args.batch,
+        lr=args.lr,
+        anchor_share=args.anchors,
+    )
     with Zoo.open(args.out, create=True) as zoo:
         done = {entry.task for entry in zoo.entries()}
         todo = [key for key in args.only or criteria() if key not in done]

@@ -123,7 +123,8 @@ def test_training_lowers_the_contrastive_loss(embedder: Embedder) -> None:
     data = [(f"{word} {i}", word) for word in ("yes", "no") for i in range(4)]
     texts, labels = [text for text, _ in data], torch.tensor([[0] * 4 + [1] * 4])
     config = LensFitConfig(steps=4, batch=8, rank=2)
-    fitted = fit_lenses(embedder, [data], config, seeds=[0])
+    anchors = [[("yes", "yes"), ("no", "no")]]
+    fitted = fit_lenses(embedder, [data], config, seeds=[0], anchors=anchors)
     before, after = (
         contrastive_loss(embedder.vectors(texts, f).detach()[None], labels, 0.1)
         for f in (None, fitted)

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from recipes.minilm_lenses.train_lenses import anchors_of
 from recipes.minilm_lenses.world.clauses import Subject, Verb, clause
 from recipes.minilm_lenses.world.criteria import descriptions, family_of, make_splits, split_of
 from recipes.minilm_lenses.world.handwritten import handwritten, handwritten_criteria
@@ -204,3 +205,13 @@ def test_handwritten_sentences_measure_seen_and_unseen_criteria() -> None:
 def test_the_grammar_did_not_write_the_handwritten_sentences() -> None:
     written = {one.text.lower() for one in FREE}
     assert not written & {one.text.lower() for one in handwritten()}
+
+
+def test_anchors_are_bare_words_of_training_with_their_value() -> None:
+    anchors = dict(anchors_of("food.taste"))
+    trained = {word.text: word.values.get("taste") for word in families()["food"].words[0]}
+    assert len(anchors) > 20
+    assert all(trained[text] == value for text, value in anchors.items())
+    assert len(anchors_of("reason.blame")) >= 20
+    assert not any(text.startswith(",") for text, _ in anchors_of("reason.blame"))
+    assert anchors_of("grammar.tense") == []
