@@ -77,9 +77,9 @@ def checkpoints(bench: Bench, tasks: list[Task]) -> list[tuple[str, Adapter, str
         on_step=keep,
         autocast=True,
     )
-    made = []
+    made: list[tuple[str, Adapter, str | None]] = []
     for i in range(len(tasks)):
-        before = None
+        before: str | None = None
         for step in CHECKPOINTS:
             pairs = {n: LoraPair(lora_a=a[i], lora_b=b[i]) for n, (a, b) in found[step].items()}
             name = f"run {i} step {step}"

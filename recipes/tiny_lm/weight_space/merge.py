@@ -17,7 +17,7 @@ from lora_gen.adapter.algebra import cosine, scale
 from lora_gen.adapter.stacked import stack_adapters
 from lora_gen.evaluation.fitting import FitConfig, fit_stack, fresh_adapter
 from lora_gen.evaluation.module_inputs import module_inputs
-from lora_gen.weight_space.merge import merge_adapters
+from lora_gen.weight_space.merge import MergeMethod, merge_adapters
 from lora_gen.weight_space.regression import merge_on_inputs
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, interval, load, save
 from recipes.tiny_lm.weight_space.peft_merges import peft_merges
@@ -25,8 +25,13 @@ from recipes.tiny_lm.weight_space.peft_merges import peft_merges
 SIZES = {4: (4, 8), 2: (6, 12), 8: (2, 6)}
 """Tasks of a group -> groups to choose on, groups to report."""
 STRENGTHS = (0.3, 0.5, 0.75, 1.0, 1.5)
-DENSITIES = {"ties": (0.2, 0.5), "dare": (0.5,), "dare_ties": (0.5,), "knots": (0.2, 1.0)}
-PLAIN = ("linear", "tsv", "isotropic", "geodesic")
+DENSITIES: dict[MergeMethod, tuple[float, ...]] = {
+    "ties": (0.2, 0.5),
+    "dare": (0.5,),
+    "dare_ties": (0.5,),
+    "knots": (0.2, 1.0),
+}
+PLAIN: tuple[MergeMethod, ...] = ("linear", "tsv", "isotropic", "geodesic")
 _TRAINED = 24  # examples of each task that the regression merge reads
 MULTI_STEPS = 30  # of a task: a group of four trains four times as long as one
 
@@ -56,7 +61,9 @@ def merges(bench: Bench, group: Group) -> dict[str, Adapter]:
     """Every method's adapter at weight 1, at the sum of the ranks."""
     adapters = [task.adapter for task in group]
     ones = [1.0] * len(adapters)
-    found = {method: merge_adapters(adapters, ones, method=method).adapter for method in PLAIN}
+    found: dict[str, Adapter] = {
+        method: merge_adapters(adapters, ones, method=method).adapter for method in PLAIN
+    }
     for method, densities in DENSITIES.items():
         for density in densities:
             name = f"{method} {density:g}"
