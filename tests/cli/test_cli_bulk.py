@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cli_factories import lora_gen
-from generator_factories import byte_base, task_pairs, tiny_denoiser
+from generator_factories import byte_base, task_pairs, task_zoo, tiny_denoiser
 from job_functions import Here, KilledOnce, attempts
 
 from lora_gen.adapter.base_model import BaseModelSpec
@@ -127,6 +127,16 @@ def test_bulk_evaluate_writes_a_report(world: Path, tmp_path: Path, here: None) 
     assert result.exit_code == 0, result.output
     assert "3 done, 0 failed" in result.output
     assert (tmp_path / "out" / "report.md").read_text().count("\n| ") == 3
+
+
+def test_bulk_encode_brings_the_index_up_to_date_once(
+    world: Path, tmp_path: Path, here: None
+) -> None:
+    zoo = task_zoo(tmp_path / "zoo", world / "base")
+    for done in (["the index took in 4 adapters and let go 0"], []):
+        result = lora_gen("bulk", "encode", zoo, "--index", tmp_path / "index", "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout) == {"entries": 4, "done": done}
 
 
 @pytest.mark.slow
