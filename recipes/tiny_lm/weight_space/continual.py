@@ -65,7 +65,9 @@ def open_task() -> GeneratorTask:
         start_from=str(default_generator()),
         objective=GOAL,
     )
-    return GeneratorTask(config, TaskContext(seed=0, batch_size=BATCH, device=torch.device("cpu")))
+    task = GeneratorTask(config, TaskContext(seed=0, batch_size=BATCH, device=torch.device("cpu")))
+    task.model.eval()  # without dropout until it learns
+    return task
 
 
 def learn(task: GeneratorTask, records: Records, steps: int, memory: Memory | None) -> None:
