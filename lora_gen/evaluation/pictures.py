@@ -34,7 +34,8 @@ def load_pipeline(base: str | Path) -> Any:
 
     path = resolve_base(str(base))
     try:
-        pipe = AutoPipelineForText2Image.from_pretrained(path, use_safetensors=True)
+        with _only_errors():
+            pipe = AutoPipelineForText2Image.from_pretrained(path, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise BaseModelError(
             f"`{base}` is not a text-to-image pipeline that Diffusers can load: {error}"
@@ -44,6 +45,19 @@ def load_pipeline(base: str | Path) -> Any:
             part.eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Without diffusers' warning that a tiny autoencoder is not the class of most pipelines."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def by_component(factors: StackedFactors) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:

@@ -41,9 +41,18 @@ STEPS: dict[str, tuple[str, str]] = {
     "evaluate": (
         f"{BUILD}/reports/report.json",
         f"recipes.tiny_sd.evaluate --zoo {BUILD}/zoo --reader {BUILD}/reader/final"
-        f" --generator {BUILD}/generator/final --out {BUILD}/reports",
+        f" --generator {BUILD}/generator/final --out {BUILD}/reports"
+        " --styles 40 --pictures 8 --steps 12 --seeds 2 --workers 2",
     ),
-    "sheets": ("", f"recipes.tiny_sd.sheets --zoo {BUILD}/zoo --out {BUILD}/reports"),
+    "sheets": (
+        "",
+        f"recipes.tiny_sd.sheets --zoo {BUILD}/zoo --out {BUILD}/reports"
+        f" --generator {BUILD}/generator/final",
+    ),
+    "map": (
+        f"{BUILD}/reports/map.png",
+        f"recipes.tiny_sd.style_map --zoo {BUILD}/zoo --out {BUILD}/reports/map.png",
+    ),
     "ship": ("", f"{SHIP} zoo generator reports manifest"),
 }
 """Step -> (file that says it is done, or '' for steps that know themselves; module, arguments)."""

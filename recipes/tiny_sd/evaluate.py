@@ -14,6 +14,9 @@ import argparse
 import random
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +49,12 @@ Adapters = Callable[[Sequence[str], int], list[Adapter]]
 class Measure:
     """Draws with adapters and says how near their styles are."""
 
-    def __init__(self, base: str, reader: Reader, pictures: int) -> None:
-        self.runner, self.reader, self.pictures = PictureRunner(base), reader, pictures
+    def __init__(self, base: str, reader: Reader, *, pictures: int, steps: int) -> None:
+        self.runner, self.reader = PictureRunner(base), reader
+        self.pictures, self.steps = pictures, steps
         self.styles = styles_by_name()
         scenes = scenes_of("scale", 16, TEST_SEED)
-        plain = self.runner.draw([scene.caption for scene in scenes])
+        plain = self.runner.draw([scene.caption for scene in scenes], steps=steps)
         some = random.Random(0).sample(sorted(self.styles), 48)
         styled = [self.styles[name](plain) for name in some]
         self.scale = StyleScale.of(plain, styled, reader)
@@ -61,9 +65,9 @@ class Measure:
         scenes = scenes_of(style, self.pictures, TEST_SEED)
         captions = [scene.caption for scene in scenes]
         if style not in self._plain:
-            self._plain[style] = self.runner.draw(captions)
+            self._plain[style] = self.runner.draw(captions, steps=self.steps)
         plain = self._plain[style]
-        drawn = plain if adapter is None else self.runner.draw(captions, adapter)
+        drawn = plain if adapter is None else self.runner.draw(captions, adapter, steps=self.steps)
         wanted = self.styles[style](plain)
         errors = style_errors(drawn, wanted, self.reader, self.scale)
         kept = content_kept(drawn, scenes, self.reader)
@@ -180,6 +184,23 @@ def _cell(interval: dict[str, float] | None) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.2f}, {interval['high']:.2f}]"
 
 
+def scores_of(
+    args: argparse.Namespace, split: str
+) -> tuple[list[str], dict[str, list[tuple[float, float]]]] | None:
+    """(the split's measured styles, their scores by method); None where there are too few."""
+    torch.set_num_threads(1)
+    with Zoo.open(args.zoo, read_only=True) as zoo:
+        entries = zoo.entries(split="seen" if split == "unseen_wording" else split)
+        entries = sorted(entries, key=lambda entry: entry.task)
+        chosen = random.Random(0).sample(entries, min(args.styles, len(entries)))
+        if len(chosen) < 2:
+            return None
+        reader, methods = load_reader(Path(args.reader)), ways(zoo, args.generator)
+        measure = Measure(args.base, reader, pictures=args.pictures, steps=args.steps)
+        found = measure_split(measure, zoo, chosen, methods, split=split, seeds=args.seeds)
+        return [entry.task for entry in chosen], found
+
+
 def main() -> None:
     """Write report.json and report.md."""
     parser = argparse.ArgumentParser(
@@ -193,22 +214,17 @@ def main() -> None:
     parser.add_argument("--styles", type=int, default=60, help="styles a split at most")
     parser.add_argument("--pictures", type=int, default=12, help="pictures a style")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=25, help="sampler steps of each picture")
+    parser.add_argument("--workers", type=int, default=1, help="splits measured at a time")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     started, out = time.time(), Path(args.out)
-    measure = Measure(args.base, load_reader(Path(args.reader)), args.pictures)
     scores, summary = {}, {}
-    with Zoo.open(args.zoo, read_only=True) as zoo:
-        methods = ways(zoo, args.generator)
-        for split in SPLITS:
-            entries = zoo.entries(split="seen" if split == "unseen_wording" else split)
-            entries = sorted(entries, key=lambda entry: entry.task)
-            chosen = random.Random(0).sample(entries, min(args.styles, len(entries)))
-            if len(chosen) < 2:
-                continue
-            found = measure_split(measure, zoo, chosen, methods, split=split, seeds=args.seeds)
-            scores[split] = {"styles": [e.task for e in chosen], **found}
-            summary[split] = summary_of(found)
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        for split, found in zip(SPLITS, pool.map(partial(scores_of, args), SPLITS), strict=True):
+            if found is not None:
+                names, rows = found
+                summary[split] = summary_of(rows)
+                scores[split] = {"styles": names, **rows}
     out.mkdir(parents=True, exist_ok=True)
     settings = vars(args) | {"seconds": round(time.time() - started)}
     report = {"settings": settings, "scores": scores, "summary": summary}
