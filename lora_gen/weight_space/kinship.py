@@ -1,9 +1,10 @@
 """Adapters that do the same from different trainings: a student and its teacher, or two seeds.
 
-Two trainings from different starts share hardly any delta weight, since A keeps its random rows.
+Two trainings from different starts share little delta weight, since A keeps its random rows.
 What they share is where they write: the gradients that B collects are of one task. So adapters are
 compared by what their deltas write, `delta @ delta.T` of each module, by r x r products. That says
-nothing of who was first, and nothing of whether the second saw the first's answers or its data.
+nothing of who was first, and nothing of whether the second saw the first's answers or its data;
+adapters of like tasks stand out as well.
 
 Shapes: N adapters, M modules.
 """
@@ -37,7 +38,7 @@ class Kin:
 
     @property
     def is_akin(self) -> bool:
-        """Whether that is too much to be chance."""
+        """Whether that is too much for unrelated tasks; like tasks are akin too."""
         return self.score > AKIN
 
 
