@@ -94,7 +94,11 @@ class User:
 
     async def inspect(self, content: bytes, tally: Tally) -> bool:
         """One upload, inspected."""
-        file = await self.upload("adapter.zip", content)
+        try:
+            file = await self.upload("adapter.zip", content)
+        except httpx.HTTPError as error:
+            tally.errors.append(f"upload: {error!r}")
+            return False
         return await self.call("inspect_adapter", [[file]], tally)
 
     async def abandon(self) -> None:

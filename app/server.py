@@ -6,12 +6,13 @@ import os
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.guard import FEW, Guard, GuardConfig, Waiting
+from app.memory import release_until
 from app.self_check import require_safe
 from app.service.service import AppService
 from app.service.sessions import Sessions
@@ -43,9 +44,11 @@ class Running:
     work: Path
     service: AppService
     sessions: Sessions
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         """Stop serving; safe to call twice."""
+        self.stopped.set()
         self.page.close(verbose=False)
         shutil.rmtree(self.work, ignore_errors=True)
 
@@ -92,6 +95,7 @@ def start(config: AppConfig, *, warm: bool = True) -> Running:
     except ConfigError:
         running.close()
         raise
+    release_until(running.stopped)
     if warm:
         threading.Thread(target=_warm_up, args=(service,), daemon=True).start()
     return running

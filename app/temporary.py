@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -89,10 +90,11 @@ class TemporaryRoom:
 
 def _files(folder: Path) -> Iterator[tuple[float, Path, int]]:
     """(time of change, path, bytes) of every file; those that vanish meanwhile are left out."""
-    for path in folder.rglob("*"):
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            continue
-        if not path.is_dir() or path.is_symlink():
+    for place, _, names in os.walk(folder):  # `rglob` fails when a folder vanishes under it
+        for name in names:
+            path = Path(place, name)
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
             yield status.st_mtime, path, status.st_size

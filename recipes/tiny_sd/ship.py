@@ -14,6 +14,7 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 
 from lora_gen.files import MANIFEST_NAME, atomic_write_json, sha256_file
+from lora_gen.zoo.store import Zoo
 from recipes.tiny_lm.ship import PACKAGES, ship_generator, ship_zoo
 
 SHIPPED = {"seen": 24, "unseen_composition": 8, "unseen_argument": 4, "unseen_primitive": 4}
@@ -25,6 +26,20 @@ def ship_base(source: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
     StableDiffusionPipeline.from_pretrained(source).save_pretrained(target)
+
+
+def training(build: Path) -> dict[str, object]:
+    """What the generator's last evaluation said, beside the same share for the zoo's adapters."""
+    rows = [json.loads(line) for line in (build / "generator" / "metrics.jsonl").open()]
+    last = [row for row in rows if "eval/gain_validation" in row][-1]
+    with Zoo.open(build / "zoo", read_only=True) as zoo:
+        gains = {split: [e.accuracy or 0.0 for e in zoo.entries(split=split)] for split in SHIPPED}
+    return {
+        "steps": last["step"],
+        "gain_seen": last["eval/gain_seen"],
+        "gain_validation": last["eval/gain_validation"],
+        "zoo_gain": {split: sum(found) / len(found) for split, found in gains.items()},
+    }
 
 
 def manifest(assets: Path) -> dict[str, object]:
@@ -64,7 +79,9 @@ def main() -> None:
     if "generator" in args.parts:
         ship_generator(build / "generator" / "final", assets / "generator")
     if "reports" in args.parts:
-        shutil.copytree(build / "reports", assets / "reports", dirs_exist_ok=True)
+        pictures = shutil.ignore_patterns("*.png")  # those that are shown lie in docs/styles
+        shutil.copytree(build / "reports", assets / "reports", dirs_exist_ok=True, ignore=pictures)
+        atomic_write_json(assets / "reports" / "training.json", training(build))
     if "manifest" in args.parts:
         atomic_write_json(assets / "manifest.json", manifest(assets))
 

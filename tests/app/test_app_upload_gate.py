@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.guard import JOIN, UPLOAD
-from app.temporary import TemporaryRoom
+from app.temporary import TemporaryRoom, _files
 from app.upload_gate import UploadGate, UploadGateConfig
 
 ALICE, BOB = "lora_gen_visitor=" + "a" * 32, "lora_gen_visitor=" + "b" * 32
@@ -217,3 +218,15 @@ def test_oldest_sessions_end_when_uploads_alone_do_not_make_room(tmp_path: Path)
     assert room.make(500)
     assert [folder.name for folder in ended] == ["old"]
     assert not room.make(1_001)
+
+
+def test_counting_does_not_mind_folders_that_vanish(tmp_path: Path) -> None:
+    for number in range(40):
+        folder = tmp_path / str(number) / "deep" / "deeper"
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"x")
+    counted = _files(tmp_path)
+    assert next(counted)[2] == 1
+    for folder in tmp_path.iterdir():
+        shutil.rmtree(folder)
+    assert list(counted) == []
