@@ -5,6 +5,7 @@ Shapes: B adapters, S width of what the heads read, M members.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from training.order import derive_seed
 if TYPE_CHECKING:
     from training.encoder_task import EncoderTask
 
-_BATCH, _FOLDS = 256, 3
+_BATCH, _FOLDS = 256, 5
 _LR = 2e-3
 _BENIGN_SHARE = 0.99
 
@@ -94,8 +95,17 @@ def fit_quality(task: EncoderTask, *, steps: int) -> None:
     _train(ensemble, inputs_BS, train.truth.repeat(2), steps=steps, seed=task.context.seed)
     with torch.no_grad():
         if len(held.truth):
+            facts = [json.loads(task.corpus.facts[i]) for i in held.entries]
+            recipes = [json.dumps(fact["recipe"]) for fact in facts if fact.get("recipe")]
             for kind, held_BS in enumerate((held.alone, held.told)):
-                fit_reach(ensemble, kind, ensemble(held_BS), held.truth, task.config.coverage)
+                fit_reach(
+                    ensemble,
+                    kind,
+                    ensemble(held_BS),
+                    held.truth,
+                    cover=task.config.coverage,
+                    groups=recipes if len(recipes) == len(facts) else (),
+                )
             fit_support(ensemble, train.alone, held.alone, _BENIGN_SHARE)
         fit_facts(task.encoder, train.alone, fact_labels(task.corpus, train.entries))
 

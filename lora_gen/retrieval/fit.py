@@ -102,12 +102,19 @@ def modules_of(corpus: Corpus, entry: int) -> Tensor:
 
 
 def fit_reach(
-    ensemble: QualityEnsemble, kind: int, quality_BM: Tensor, truth_B: Tensor, cover: float
+    ensemble: QualityEnsemble,
+    kind: int,
+    quality_BM: Tensor,
+    truth_B: Tensor,
+    *,
+    cover: float,
+    groups: Sequence[str] = (),
 ) -> None:
     """Split-conformal quantile on adapters that no member was trained on.
 
     Source: Lei et al., JASA 2018; residuals are divided by what the ensemble's disagreement
-    suggests.
+    suggests. Adapters of one recipe err alike, so it is recipes that count (Dunn et al., JASA
+    2022): the mean cover over groups, less its standard error, must reach `cover`.
 
     Args:
         ensemble: Its `reach` is set.
@@ -115,10 +122,23 @@ def fit_reach(
         quality_BM: What the members say.
         truth_B: What was measured.
         cover: Share of true values that the intervals should hold.
+        groups: The recipe of each adapter; without it, every adapter is its own.
     """
     score_B = (truth_B - quality_BM.mean(1)).abs() / spread(quality_BM)
     rank = math.ceil((len(score_B) + 1) * cover)
-    reach = score_B.sort().values[rank - 1] if rank <= len(score_B) else torch.tensor(math.inf)
+    sorted_B = score_B.sort().values
+    reach = sorted_B[rank - 1] if rank <= len(score_B) else torch.tensor(math.inf)
+    members = [torch.tensor([own == name for own in groups]) for name in sorted(set(groups))]
+    if len(members) > 2:
+        inside_GB = torch.stack(
+            [
+                (score_B[chosen][:, None] <= sorted_B).double().mean(0)
+                for chosen in (member.to(score_B.device) for member in members)
+            ]
+        )
+        error_B = inside_GB.std(0) / len(members) ** 0.5
+        enough = (inside_GB.mean(0) - error_B >= cover).nonzero()
+        reach = torch.maximum(reach, sorted_B[int(enough[0])] if len(enough) else sorted_B[-1])
     ensemble.reach[kind] = reach
 
 

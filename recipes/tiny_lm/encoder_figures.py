@@ -40,7 +40,9 @@ def sections() -> dict[str, str]:
         "baselines": tables.baselines_table(report(OTHERS / "baselines.json"), own["retrieval"]),
         "quality": tables.quality_tables(quality),
         "facts": tables.facts_table(quality["unseen tasks and recipes"]["facts"]),
+        "generated": tables.generated_table(report(OTHERS / "generated.json")),
         "speed": tables.speed_table(report(OTHERS / "speed.json")),
+        "kills": tables.kills_line(report(OTHERS / "kills.json")),
     }
 
 

@@ -120,12 +120,6 @@ def generated_table(report: Report) -> str:
     return _table(head, rows)
 
 
-def rerank_table(report: Report) -> str:
-    """The candidate that is chosen."""
-    rows = [[name, cell(found)] for name, found in report["methods"].items()]
-    return _table([f"best of {report['samples']} by (n={report['tasks']})", "exact match"], rows)
-
-
 def speed_table(report: Report) -> str:
     """An adapter of an 8B base, and tables of synthetic vectors."""
     rows = [

@@ -31,7 +31,7 @@ def encoder():
     model.quality.standardize(inputs)
     quality = model.quality(inputs)
     for kind in (0, 1):
-        fit_reach(model.quality, kind, quality, quality.mean(1) + 0.05, 0.9)
+        fit_reach(model.quality, kind, quality, quality.mean(1) + 0.05, cover=0.9)
     fit_support(model.quality, inputs, inputs, 1.0)
     return found
 
@@ -78,7 +78,7 @@ def test_conformal_reach_covers_what_it_promises() -> None:
     ensemble = QualityEnsemble(6, 4)
     quality = torch.rand(4000, 5)
     truth = quality.mean(1) + 0.3 * torch.randn(4000) * quality.std(1)
-    fit_reach(ensemble, 1, quality[:2000], truth[:2000], 0.9)
+    fit_reach(ensemble, 1, quality[:2000], truth[:2000], cover=0.9)
     error = (truth - quality.mean(1)).abs()[2000:]
     inside = error <= ensemble.reach[1] * spread(quality[2000:])
     assert torch.isinf(ensemble.reach[0])
@@ -87,7 +87,7 @@ def test_conformal_reach_covers_what_it_promises() -> None:
 
 def test_reach_is_infinite_where_too_few_were_kept_back() -> None:
     ensemble = QualityEnsemble(6, 4)
-    fit_reach(ensemble, 0, torch.rand(3, 5), torch.rand(3), 0.9)
+    fit_reach(ensemble, 0, torch.rand(3, 5), torch.rand(3), cover=0.9)
     assert torch.isinf(ensemble.reach[0])
 
 
@@ -101,3 +101,15 @@ def test_score_prints_what_it_knows_as_json(encoder, monkeypatch, tmp_path) -> N
     assert {fact["name"] for fact in found["facts"]} == set(SHOWN)
     table = lora_gen("score", mine, "--encoder", tmp_path).stdout
     assert "90% interval" in table
+
+
+def test_recipes_that_err_alike_widen_the_intervals() -> None:
+    torch.manual_seed(0)
+    ensemble = tiny_encoder().quality
+    recipes = [str(i // 50) for i in range(400)]
+    size = torch.rand(8).repeat_interleave(50)
+    quality, truth = torch.full((400, 5), 0.5), 0.5 + 0.4 * size * torch.rand(400)
+    fit_reach(ensemble, 0, quality, truth, cover=0.9)
+    alone = float(ensemble.reach[0])
+    fit_reach(ensemble, 0, quality, truth, cover=0.9, groups=recipes)
+    assert float(ensemble.reach[0]) > alone
