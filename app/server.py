@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 MAX_THREADS = 16
-MAX_SESSIONS = 200
+MAX_SESSIONS = 100
 MAX_HEAVY, MAX_LIGHT = 2, 8
 """Requests of one session that may wait or run: those that use a model, and all others."""
 

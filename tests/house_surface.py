@@ -23,7 +23,8 @@ PUBLIC = [
 
 VERBS = {
     "lora-gen": [
-        *("apply", "audit", "bulk", "choose", "compress", "convert", "doctor", "edit", "embed", "evaluate"),
+        *("apply", "audit", "bulk", "choose", "compress"),
+        *("convert", "doctor", "edit", "embed", "evaluate"),
         *(
             "export",
             "federate",

@@ -103,7 +103,7 @@ def load_evidence(
 
 def _test_examples(zoo: Zoo) -> dict[str, Examples]:
     """A few examples of each unseen task of a zoo that no adapter was trained on."""
-    found = {}
+    found: dict[str, Examples] = {}
     for split in UNSEEN:
         for entry in zoo.entries(split=require_split(split)):
             trained = {text for text, _ in entry.examples}

@@ -40,7 +40,7 @@ class CorpusReader:
     def _project(self, entries: Sequence[int]) -> Tensor:
         content_TD = torch.zeros(len(self.slots), self.model.config.token_dim, dtype=torch.half)
         rows_T = torch.cat([modules_of(self.corpus, entry) for entry in entries])
-        for own_T in rows_T.split(_ROWS):
+        for own_T in torch.split(rows_T, _ROWS):
             found = self.model.project(self.corpus.sketches[own_T].float(), self.slots[own_T])
             content_TD[own_T] = found.half()
         return content_TD

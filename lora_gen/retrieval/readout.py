@@ -84,4 +84,4 @@ class ReadoutFit:
             self.model.basis[slot, :, :width] = weights_FE @ main_ED / size
             self.model.readout[slot, :width] = main_ED.mT * size
             sum_BE += content_BD @ main_ED.mT
-        self.model.readout /= sum_BE.norm(dim=1).mean().clamp_min(1e-6)
+        self.model.readout.div_(sum_BE.norm(dim=1).mean().clamp_min(1e-6))
