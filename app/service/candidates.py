@@ -121,7 +121,7 @@ class Keeper:
             own=own,
             zip=zip_folder(folder, new),
             norm=norm(adapter),
-            quality=self._quality.of(adapter, request.description),
+            quality=self._quality.of(adapter, request.description, is_generated=True),
             neighbors=tuple(self._zoo().neighbors(adapter, 3)),
         )
 

@@ -63,12 +63,15 @@ class QualityPredictor:
         """Whether there is an encoder to ask."""
         return self._folder is not None
 
-    def of(self, adapter: Adapter, text: str | None = None) -> Forecast:
+    def of(
+        self, adapter: Adapter, text: str | None = None, *, is_generated: bool = False
+    ) -> Forecast:
         """The forecast for an adapter.
 
         Args:
             adapter: The adapter; it names its base.
             text: What it should do, where that is known.
+            is_generated: Whether a generator made it; the encoder is not calibrated for that.
         """
         if self._folder is None:
             return Forecast()
@@ -77,6 +80,10 @@ class QualityPredictor:
                 score = self._score(self._folder, adapter, text)
         except LoraGenError as error:
             return Forecast(reason=f"not predicted: {error}")
+        if is_generated and score.known:
+            from lora_gen.retrieval.predict import GENERATED, withheld
+
+            score = withheld(score, GENERATED)
         if not score.known:
             return Forecast(reason=f"unknown: {score.reason}")
         return Forecast(accuracy=score.accuracy, low=score.low, high=score.high, reason="")

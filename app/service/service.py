@@ -25,6 +25,7 @@ from app.service.uploads import receive_adapter
 from app.service.zoo_view import Neighbor, ZooView
 from app.settings import AppConfig, embedded_generators
 from lora_gen.adapter.adapter import Adapter
+from lora_gen.adapter.peft_format import PROVENANCE_NAME
 from lora_gen.errors import ConditionError, ZooError
 
 ZOO_PREFIX = "zoo:"
@@ -199,7 +200,9 @@ class AppService:
             LoraGenError: There is no such adapter for this visitor.
         """
         title, path, adapter = self.resolve(session, reference)
-        quality = self.quality.of(adapter, self._task_of(session, reference))
+        is_generated = (path / PROVENANCE_NAME).is_file()
+        task = self._task_of(session, reference)
+        quality = self.quality.of(adapter, task, is_generated=is_generated)
         inspection = examine(self.models, path, adapter, title=title, quality=quality)
         return inspection, self.zoo.neighbors(adapter)
 

@@ -29,8 +29,9 @@ def score(
     Example: lora-gen score my-adapter --text "keep only the last four digits"
     """
     from lora_gen.adapter.io import load_adapter
+    from lora_gen.adapter.peft_format import PROVENANCE_NAME
     from lora_gen.cli.search import require_encoder
-    from lora_gen.retrieval.predict import DOUBTFUL_FIT, score_adapter
+    from lora_gen.retrieval.predict import DOUBTFUL_FIT, GENERATED, score_adapter, withheld
 
     quiet_libraries()
     trained = require_encoder(encoder)
@@ -41,6 +42,8 @@ def score(
         reader = TextEncoder.from_pretrained()
         wanted = trained.embed_texts(reader.encode([text]), reader)[0]
     found = score_adapter(load_adapter(adapter), trained, text=wanted)
+    if found.known and (adapter / PROVENANCE_NAME).is_file():
+        found = withheld(found, GENERATED)
     if json_output:
         print_json(found.to_dict())
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,12 @@ from lora_gen.retrieval.vectors import Vector
 DOUBTFUL_FIT = -2.3
 """Of 146 adapters of all recipes 5% lie below it, and of the same adapters turned into another
 base's coordinates more than half (AUROC 0.94)."""
+
+
+GENERATED = (
+    "it was generated, and of generated adapters the intervals hold too few (docs/encoder.md). "
+    "Try it on a few inputs instead."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +120,11 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | No
         base_fit=fit,
         facts=_facts(encoder.model, alone),
     )
+
+
+def withheld(score: Score, reason: str) -> Score:
+    """The score without its numbers, for an adapter that they were not calibrated for."""
+    return replace(score, known=False, reason=reason, accuracy=None, low=None, high=None, facts=())
 
 
 @torch.no_grad()

@@ -103,6 +103,14 @@ def test_score_prints_what_it_knows_as_json(encoder, monkeypatch, tmp_path) -> N
     assert "90% interval" in table
 
 
+def test_score_of_a_generated_adapter_is_withheld(encoder, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(WeightEncoder, "from_pretrained", lambda folder: encoder)
+    made = save_adapter(adapter(2), tmp_path / "made", exact=True, provenance={"text": "x"})
+    found = json.loads(lora_gen("score", made, "--encoder", tmp_path, "--json").stdout)
+    assert (found["known"], found["accuracy"], found["facts"]) == (False, None, [])
+    assert "it was generated" in found["reason"]
+
+
 def test_recipes_that_err_alike_widen_the_intervals() -> None:
     torch.manual_seed(0)
     ensemble = tiny_encoder().quality
