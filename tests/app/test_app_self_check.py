@@ -11,6 +11,7 @@ import pytest
 from app_factories import ROOT
 
 from app.__main__ import main
+from app.figures import main as figures
 from app.guard import GuardConfig
 from app.self_check import faults
 from app.settings import AppConfig
@@ -186,3 +187,7 @@ def test_app_is_not_served_when_a_variable_opens_the_disk() -> None:
     )
     assert done.returncode == 2
     assert "its safe profile does not hold: files under / may be read. Unset the" in done.stderr
+
+
+def test_readme_says_what_the_load_reports_say() -> None:
+    assert figures(["--check"]) == 0
