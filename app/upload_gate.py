@@ -14,6 +14,8 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from app.guard import (
     CALL,
     JOIN,
@@ -87,7 +89,8 @@ class UploadGate:
             else:
                 await self._app(scope, timed.receive, timed.send)
         except Exception as error:
-            if not (timed.late or timed.gone):
+            refused = isinstance(error.__cause__, HTTPException) and timed.answered
+            if not (timed.late or timed.gone or refused):
                 raise
             LOGGER.info("a visitor who had left could not be answered: %s", error)
         if timed.late and not timed.answered:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from app.guard import JOIN, UPLOAD
 from app.temporary import TemporaryRoom, _files
@@ -158,6 +159,24 @@ def test_failure_is_raised_only_while_somebody_is_there(tmp_path: Path, gone: bo
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("::1", 1)}
     with nullcontext() if gone else pytest.raises(RuntimeError), ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, guarded(scope, receive, receive)).result()
+
+
+def test_refusal_after_the_answer_began_is_one_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("response already started") from HTTPException(404)
+
+    async def ignore(message: Any = None) -> None:
+        await asyncio.sleep(0)
+
+    guarded = gate(tmp_path)
+    guarded._app = app
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("::1", 1)}
+    with caplog.at_level("INFO", "lora_gen.app"), ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, guarded(scope, ignore, ignore)).result()
+    assert "response already started" in caplog.text
 
 
 def test_many_ranges_are_refused(tmp_path: Path) -> None:
