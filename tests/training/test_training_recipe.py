@@ -126,8 +126,8 @@ def test_recipe_value_out_of_range_says_the_range(override: str, sentence: str) 
 
 
 TASKS = (
-    "benchmark, encoder, generator, picture_generator, tiny_sd_autoencoder, tiny_sd_base, "
-    "tiny_sd_reader, toy"
+    "benchmark, encoder, generator, lens_generator, picture_generator, "
+    "tiny_sd_autoencoder, tiny_sd_base, tiny_sd_reader, toy"
 )
 
 
