@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import gradio as gr
 
 MAX_THREADS = 16
-MAX_SESSIONS = 100
+MAX_PAGES = 100
+"""Visitors of whose page Gradio keeps a copy, about 0.4 MB each."""
+
 MAX_HEAVY, MAX_LIGHT = 2, 8
 """Requests of one session that may wait or run: those that use a model, and all others."""
 
@@ -164,7 +166,7 @@ def _options(config: AppConfig, page: gr.Blocks) -> dict[str, Any]:
         "ssr_mode": False,
         "mcp_server": config.mcp,
         "max_threads": MAX_THREADS,
-        "state_session_capacity": MAX_SESSIONS,
+        "state_session_capacity": MAX_PAGES,
         "max_file_size": "512mb",
         "allowed_paths": [],
         "blocked_paths": [str(path) for path in blocked if path is not None],

@@ -75,6 +75,9 @@ class Score:
 def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | None = None) -> Score:
     """What the weights alone say of an adapter's quality; the base is not run.
 
+    Of generated adapters the intervals hold too few, and an `Adapter` does not say that it is one:
+    pass its score through `withheld`.
+
     Args:
         adapter: The adapter; it names its base.
         encoder: Trained and calibrated.

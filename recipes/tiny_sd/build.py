@@ -53,7 +53,12 @@ STEPS: dict[str, tuple[str, str]] = {
         f"{BUILD}/reports/map.png",
         f"recipes.tiny_sd.style_map --zoo {BUILD}/zoo --out {BUILD}/reports/map.png",
     ),
+    "retrieval": (
+        f"{BUILD}/reports/retrieval.json",
+        f"recipes.tiny_sd.retrieval --zoo {BUILD}/zoo --out {BUILD}/reports",
+    ),
     "ship": ("", f"{SHIP} zoo generator reports manifest"),
+    "figures": ("", "recipes.tiny_sd.figures"),
 }
 """Step -> (file that says it is done, or '' for steps that know themselves; module, arguments)."""
 

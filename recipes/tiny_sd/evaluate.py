@@ -42,6 +42,12 @@ from recipes.tiny_sd.train_adapters import TEST_SEED, scenes_of
 from recipes.tiny_sd.world.styles import styles_by_name
 
 MEAN, NEAREST, SOUP, SHUFFLED = "mean LoRA", "nearest text", "soup of 4", "generated, other's text"
+METHODS = (BASE, MEAN, NEAREST, SOUP, GENERATED, SHUFFLED, ORACLE)
+TITLES = {
+    "share_of_oracle_gain": "Share of the trained adapter's gain in style",
+    "style": "Style: 1 is the style's own drawing, 0 as far from it as no style is on average",
+    "content": "Content: share of pictures whose shapes and number are still read right",
+}
 RANK = 4
 Adapters = Callable[[Sequence[str], int], list[Adapter]]
 
@@ -152,36 +158,27 @@ def summary_of(found: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     }
 
 
-def to_markdown(summary: dict[str, Any]) -> str:
-    """Three tables, methods down and splits across."""
-    lines = ["# Styles", "", "95% bootstrap intervals over styles.", ""]
-    titles = {
-        "style": "Style (1 is the style itself, about 0 the base)",
-        "content": "Content kept",
-        "share_of_oracle_gain": "Share of the oracle's gain in style",
-    }
-    for key, title in titles.items():
-        names = list(dict.fromkeys(name for found in summary.values() for name in found[key]))
-        head = [
-            f"{split.replace('_', ' ')} (n={found['styles']})" for split, found in summary.items()
-        ]
-        lines += [
-            f"## {title}",
-            "",
-            f"| method | {' | '.join(head)} |",
-            "| --- " * (len(head) + 1) + "|",
-        ]
-        for name in names:
-            cells = [_cell(found[key].get(name)) for found in summary.values()]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        lines.append("")
+def style_tables(summary: dict[str, Any]) -> str:
+    """One table for each measure, methods down and splits across."""
+    splits = [split for split in SPLITS if split in summary]
+    head = [f"{s.replace('_', ' ')} (n={summary[s]['styles']})" for s in splits]
+    lines: list[str] = []
+    for key, title in TITLES.items():
+        lines += [f"**{title}**", "", f"| method | {' | '.join(head)} |"]
+        lines += ["| --- " * (len(head) + 1) + "|"]
+        for name in METHODS:
+            if any(name in summary[split][key] for split in splits):
+                cells = [interval_cell(summary[split][key].get(name)) for split in splits]
+                lines += [f"| {name} | {' | '.join(cells)} |"]
+        lines += [""]
     return "\n".join(lines)
 
 
-def _cell(interval: dict[str, float] | None) -> str:
-    if interval is None:
+def interval_cell(found: dict[str, float] | None) -> str:
+    """A value and its interval; a dash where nothing was measured."""
+    if found is None:
         return "\u2013"
-    return f"{interval['value']:.3f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def scores_of(
@@ -229,8 +226,8 @@ def main() -> None:
     settings = vars(args) | {"seconds": round(time.time() - started)}
     report = {"settings": settings, "scores": scores, "summary": summary}
     atomic_write_json(out / "report.json", report)
-    atomic_write_text(out / "report.md", to_markdown(summary))
-    print(to_markdown(summary))
+    atomic_write_text(out / "report.md", f"# Styles\n\n{style_tables(summary)}")
+    print(style_tables(summary))
 
 
 if __name__ == "__main__":

@@ -13,44 +13,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lora_gen.evaluation.report import BASE, GENERATED, ORACLE
-from lora_gen.evaluation.tasks import SPLITS
-from recipes.tiny_sd.evaluate import MEAN, NEAREST, SHUFFLED, SOUP
+from recipes.tiny_sd.evaluate import interval_cell, style_tables
 
 REPORTS, PAGE = Path("lora_gen/assets/tiny_sd/reports"), Path("docs/styles.md")
-METHODS = (BASE, MEAN, NEAREST, SOUP, GENERATED, SHUFFLED, ORACLE)
-TITLES = {
-    "share_of_oracle_gain": "Share of the trained adapter's gain in style",
-    "style": "Style: 1 is the style's own drawing, 0 as far from it as no style is on average",
-    "content": "Content: share of pictures whose shapes and number are still read right",
-}
 WANTED = {"unseen_composition": "compositions", "unseen_argument": "arguments"} | {
     "unseen_primitive": "primitives",
     "all unseen": "all unseen styles",
 }
 
 
-def style_tables(report: dict[str, Any]) -> str:
-    """One table for each measure, methods down and splits across."""
-    summary = {split: report["summary"][split] for split in SPLITS if split in report["summary"]}
-    lines: list[str] = []
-    head = [f"{s.replace('_', ' ')} (n={found['styles']})" for s, found in summary.items()]
-    for key, title in TITLES.items():
-        measured = {name for found in summary.values() for name in found[key]}
-        names = [name for name in METHODS if name in measured]
-        lines += [f"**{title}**", "", f"| method | {' | '.join(head)} |"]
-        lines += ["| --- " * (len(head) + 1) + "|"]
-        for name in names:
-            cells = [_cell(found[key][name]) for found in summary.values()]
-            lines += [f"| {name} | {' | '.join(cells)} |"]
-        lines += [""]
+def styles_part(report: dict[str, Any]) -> str:
+    """The tables, and how they were measured."""
     told = report["settings"]
-    lines += [
+    note = (
         f"{told['pictures']} pictures a style, {told['steps']} sampler steps; 95% bootstrap "
         f"intervals over styles. Generated from text alone, mean over {told['seeds']} seeds and "
         "wordings, none picked."
-    ]
-    return "\n".join(lines)
+    )
+    return f"{style_tables(report['summary'])}\n{note}"
 
 
 def retrieval_table(found: dict[str, Any]) -> str:
@@ -61,9 +41,8 @@ def retrieval_table(found: dict[str, Any]) -> str:
     ]
     for group, name in WANTED.items():
         row = found[group]
-        lines += [
-            f"| {name} (n={row['styles']}) | {_cell(row['top_1'])} | {_cell(row['top_10'])} |"
-        ]
+        cells = " | ".join(interval_cell(row[key]) for key in ("top_1", "top_10"))
+        lines += [f"| {name} (n={row['styles']}) | {cells} |"]
     return "\n".join(lines)
 
 
@@ -77,14 +56,10 @@ def training_sentence(found: dict[str, Any]) -> str:
     )
 
 
-def _cell(found: dict[str, float]) -> str:
-    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
-
-
 def drawn(page: str) -> str:
     """The page with its marked parts as the reports say."""
     for name, made in (
-        ("styles", style_tables(_read("report.json"))),
+        ("styles", styles_part(_read("report.json"))),
         ("retrieval", retrieval_table(_read("retrieval.json"))),
         ("training", training_sentence(_read("training.json"))),
     ):

@@ -18,6 +18,7 @@ from lora_gen.zoo.store import Zoo
 from recipes.tiny_lm.ship import PACKAGES, ship_generator, ship_zoo
 
 SHIPPED = {"seen": 24, "unseen_composition": 8, "unseen_argument": 4, "unseen_primitive": 4}
+SHOWN = ("generated.png", "map.png")
 PARTS = ("base", "zoo", "generator", "reports", "manifest")
 
 
@@ -82,6 +83,8 @@ def main() -> None:
         pictures = shutil.ignore_patterns("*.png")  # those that are shown lie in docs/styles
         shutil.copytree(build / "reports", assets / "reports", dirs_exist_ok=True, ignore=pictures)
         atomic_write_json(assets / "reports" / "training.json", training(build))
+        for name in SHOWN:
+            shutil.copy(build / "reports" / name, Path("docs/styles") / name)
     if "manifest" in args.parts:
         atomic_write_json(assets / "manifest.json", manifest(assets))
 
