@@ -79,13 +79,22 @@ class PictureData(GeneratorData):
     Args:
         pictures: What to draw.
         noise_scheduler: The base's.
+        timestep_power: As in `noised`, for training.
         args: As in `GeneratorData`.
         shared: Likewise.
     """
 
-    def __init__(self, *args: Any, pictures: Pictures, noise_scheduler: Any, **shared: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        pictures: Pictures,
+        noise_scheduler: Any,
+        timestep_power: float = 1.0,
+        **shared: Any,
+    ) -> None:
         super().__init__(*args, **shared)
         self.pictures, self.noise_scheduler = pictures, noise_scheduler
+        self.timestep_power = timestep_power
 
     def work(self, records: Sequence[BehaviorRecord], rng: random.Random) -> dict[str, Tensor]:
         """Noised pictures of each record, adapter-major."""
@@ -95,14 +104,21 @@ class PictureData(GeneratorData):
             for caption, row in rng.sample(record.examples, self.goal.lines_per_task)
         ]
         captions = ["" if rng.random() < DROP_CAPTION else caption for _, caption, _ in drawn]
-        return self.noised([(task, row) for task, _, row in drawn], captions, rng)
+        examples = [(task, row) for task, _, row in drawn]
+        return self.noised(examples, captions, rng, timestep_power=self.timestep_power)
 
     def noised(
-        self, examples: Sequence[tuple[str, int]], captions: Sequence[str], rng: random.Random
+        self,
+        examples: Sequence[tuple[str, int]],
+        captions: Sequence[str],
+        rng: random.Random,
+        *,
+        timestep_power: float = 1.0,
     ) -> dict[str, Tensor]:
         """Noised pictures, what is to be predicted, and states of the captions."""
         source = torch.Generator().manual_seed(derive_seed(rng.randrange(2**31), "noise"))
-        noisy = noised(self.noise_scheduler, self.pictures.latents(examples), source)
+        latents = self.pictures.latents(examples)
+        noisy = noised(self.noise_scheduler, latents, source, timestep_power=timestep_power)
         return {
             "noisy": noisy.latents,
             "timesteps": noisy.timesteps,

@@ -23,7 +23,13 @@ class Noised:
     target: Tensor
 
 
-def noised(noise_scheduler: Any, latents_NCHW: Tensor, generator: torch.Generator) -> Noised:
+def noised(
+    noise_scheduler: Any,
+    latents_NCHW: Tensor,
+    generator: torch.Generator,
+    *,
+    timestep_power: float = 1.0,
+) -> Noised:
     """Latents at timesteps that are spread evenly over the pictures, shifted by a random amount.
 
     The loss depends strongly on the timestep: spread so, its mean over few pictures varies little.
@@ -32,6 +38,7 @@ def noised(noise_scheduler: Any, latents_NCHW: Tensor, generator: torch.Generato
         noise_scheduler: Noise levels and prediction type of the base.
         latents_NCHW: Clean latents.
         generator: Draws noise and timesteps, on the latents' device.
+        timestep_power: Timesteps are T u^power with u uniform: below 1, noisier ones come more.
 
     Raises:
         BaseModelError: The noise scheduler's prediction type is not supported.
@@ -41,7 +48,8 @@ def noised(noise_scheduler: Any, latents_NCHW: Tensor, generator: torch.Generato
     order_N = torch.randperm(count, generator=generator, device=device)
     shift = torch.rand((), generator=generator, device=device)
     steps = noise_scheduler.config.num_train_timesteps
-    timesteps = ((order_N + shift) / count * steps).long().clamp_max(steps - 1)
+    evenly_N = (order_N + shift) / count
+    timesteps = (evenly_N**timestep_power * steps).long().clamp_max(steps - 1)
     kind = noise_scheduler.config.prediction_type
     if kind not in ("epsilon", "v_prediction"):
         raise BaseModelError(

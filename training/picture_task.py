@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lora_gen.adapter.stacked import StackedFactors
 from lora_gen.evaluation.pictures import by_component, load_pipeline
 from training.behavior_data import BehaviorRecord
+from training.config import require
 from training.generator_config import GeneratorTaskConfig
 from training.generator_data import GeneratorData, Readers
 from training.generator_task import GeneratorTask
@@ -32,6 +33,15 @@ class PictureTaskConfig(GeneratorTaskConfig):
 
     pictures: str
     """Safetensors file with the latents of each task's pictures; examples are (caption, row)."""
+    timestep_power: float = 1.0
+    """Below 1, noisier pictures come more often: they decide most of what is drawn in the end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            0 < self.timestep_power <= 4,
+            f"`task.timestep_power` is {self.timestep_power}, but must be above 0 and at most 4.",
+        )
 
 
 class PictureGeneratorTask(GeneratorTask):
@@ -59,6 +69,7 @@ class PictureGeneratorTask(GeneratorTask):
             zoo_tokens=self.zoo_tokens,
             pictures=Pictures(path, self.pipe, device),
             noise_scheduler=self.pipe.scheduler,
+            timestep_power=self.config.timestep_power,
         )
 
     def _behavior(

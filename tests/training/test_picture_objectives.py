@@ -25,6 +25,16 @@ def test_noised_latents_hold_the_clean_ones_and_cover_the_timesteps() -> None:
     torch.testing.assert_close(back, clean, rtol=1e-3, atol=1e-3)
 
 
+def test_noisier_timesteps_come_more_often_below_a_power_of_one() -> None:
+    scheduler, clean = DDIMScheduler(), torch.zeros(200, 4, 2, 2)
+    timesteps = [
+        noised(scheduler, clean, _generator(), timestep_power=power).timesteps
+        for power in (0.5, 1.0, 2.0)
+    ]
+    shares = [(found >= 500).float().mean().item() for found in timesteps]
+    assert shares == pytest.approx([0.75, 0.5, 1 - 0.5**0.5], abs=0.01)
+
+
 def test_noised_latents_need_a_known_prediction_type() -> None:
     with pytest.raises(BaseModelError, match="predicts `sample`, but `epsilon` and"):
         noised(DDIMScheduler(prediction_type="sample"), torch.zeros(2, 4, 8, 8), _generator())

@@ -101,3 +101,8 @@ def test_styled_pictures_are_needed(recipe: Make, tmp_path: Path) -> None:
     missing = recipe(f"task.pictures={tmp_path / 'none'}").task
     with pytest.raises(ConfigError, match=r"is not a file\. Make the pictures"):
         build_picture_task(missing, context)
+
+
+def test_the_power_of_timesteps_is_bounded(recipe: Make) -> None:
+    with pytest.raises(ConfigError, match=r"timestep_power` is 0\.0, but must be above 0"):
+        recipe("task.timestep_power=0.0")
