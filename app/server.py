@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.guard import FEW, Guard, GuardConfig, Waiting
+from app.lean import ENVIRONMENT, lighten
 from app.memory import release_until
 from app.self_check import require_safe
 from app.service.service import AppService
 from app.service.sessions import Sessions
 from app.settings import AppConfig, embedded_generators
+from app.turns import take_turns
 from lora_gen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def make_work_folder() -> Path:
     os.environ["GRADIO_TEMP_DIR"] = str(work / "gradio")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ.update(ENVIRONMENT)
     os.chdir(work / "empty")
     return work
 
@@ -90,6 +93,8 @@ def start(config: AppConfig, *, warm: bool = True) -> Running:
     page = build(Parts(service=service, sessions=sessions))
     page.queue(max_size=config.max_queue, default_concurrency_limit=1, api_open=False)
     options = gate(_options(config, page), work, sessions.close_oldest, embed=config.embed)
+    lighten(page)
+    take_turns(page)
     _, url, _ = page.launch(**options)
     running = Running(url=url, page=page, work=work, service=service, sessions=sessions)
     try:

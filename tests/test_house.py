@@ -48,7 +48,7 @@ DOORS = {
     "ray": ("lora_gen/jobs.py",),
     "sqlite3": ("lora_gen/zoo/catalog.py",),
     "lancedb": ("lora_gen/retrieval/index.py",),
-    "gradio": ("app/api.py", "app/server.py", "app/tabs/", "app/ui.py"),
+    "gradio": ("app/api.py", "app/lean.py", "app/server.py", "app/tabs/", "app/ui.py"),
     "accelerate": ("lora_gen/adapter/probe", "training/"),
     "omegaconf": ("training/",),
     "yaml": ("training/",),
