@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from app.api_combine import add_combine_endpoints
 from app.service.candidates import Candidate
 from app.service.generation import GenerateRequest, Shape
 from app.service.search import Hit
@@ -27,6 +28,7 @@ def add_endpoints(parts: Parts) -> None:
     api(endpoints.similar_adapters, **LIGHT)
     api(endpoints.list_adapters, **LIGHT)
     api(endpoints.cancel_generation, **LIGHT)
+    add_combine_endpoints(parts)
 
 
 class Endpoints:

@@ -11,6 +11,7 @@ import gradio as gr
 from app.api import add_endpoints
 from app.service.service import ZOO_PREFIX
 from app.tabs.about import AboutTab
+from app.tabs.combine import CombineTab
 from app.tabs.common import LIGHT, PRIVATE, Parts, sentences
 from app.tabs.generate import GenerateTab
 from app.tabs.inspect_it import InspectTab
@@ -65,6 +66,8 @@ def build(parts: Parts) -> gr.Blocks:
                 trial = TryTab(parts)
             with gr.Tab("Inspect", id="inspect", elem_id="tab-inspect") as inspect_tab:
                 inspection = InspectTab(parts)
+            with gr.Tab("Combine", id="combine", elem_id="tab-combine") as combine_tab:
+                combined = CombineTab(parts)
             with gr.Tab("Zoo", id="zoo", elem_id="tab-zoo") as zoo_tab:
                 zoo = ZooTab(parts)
             with gr.Tab("Search", id="search", elem_id="tab-search") as search_tab:
@@ -75,6 +78,7 @@ def build(parts: Parts) -> gr.Blocks:
         menu = _menu(parts)
         try_tab.select(menu, trial.adapters, trial.adapters, **events)
         inspect_tab.select(menu, inspection.adapter, inspection.adapter, **events)
+        combine_tab.select(menu, combined.adapters, combined.adapters, **events)
         search_tab.select(menu, search.adapter, search.adapter, **events)
         zoo_tab.select(zoo.draw, None, zoo.map, **events)
         opened = _opened(parts, inspection)

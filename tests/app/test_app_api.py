@@ -42,9 +42,12 @@ def test_endpoints_are_listed_with_their_types(client: Any) -> None:
     assert sorted(found) == [
         "/answer_inputs",
         "/cancel_generation",
+        "/compress_adapter",
         "/generate_adapters",
         "/inspect_adapter",
+        "/interpolate_adapters",
         "/list_adapters",
+        "/merge_adapters",
         "/search_zoo",
         "/similar_adapters",
     ]
