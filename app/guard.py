@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -15,6 +16,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Refusal = tuple[int, str] | tuple[int, str, float]
+"""Status, sentence, and seconds until it may be tried again."""
 
 MAX_BODY = 1_000_000
 MAX_UPLOAD = 520_000_000
@@ -22,6 +25,9 @@ MAX_UPLOAD = 520_000_000
 
 MAX_HEADERS = 100
 MAX_TRACKED = 10_000
+MAX_AHEAD = 60.0
+"""Seconds ahead of which no appointment is made."""
+
 FEW = 4
 """So many may always wait: one slow request, such as the first, must not shut out the next."""
 
@@ -56,6 +62,9 @@ class Waiting:
     seconds: float
     """Until there is room again, as estimated."""
 
+    each: float = 1.0
+    """Between two of them that are done, as measured."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
@@ -69,6 +78,30 @@ class GuardConfig:
 
     embed: bool = False
     """Whether any page may show the app in a frame."""
+
+
+class Appointments:
+    """When the refused may come back: one after the other, since all at once would be refused."""
+
+    def __init__(self) -> None:
+        self._booked: OrderedDict[str, float] = OrderedDict()
+
+    def book(self, line: str, *, soonest: float, each: float) -> float:
+        """Seconds until the next free appointment.
+
+        Args:
+            line: Those who are served one after the other.
+            soonest: Seconds before which there is no room for anybody.
+            each: Seconds from one appointment to the next.
+        """
+        now = time.monotonic()
+        next_one = self._booked.get(line, 0.0) + each
+        at = min(max(now + soonest, next_one), now + max(soonest, MAX_AHEAD))
+        self._booked[line] = at
+        self._booked.move_to_end(line)
+        while len(self._booked) > MAX_TRACKED:
+            self._booked.popitem(last=False)
+        return at - now
 
 
 @dataclass
@@ -89,6 +122,7 @@ class Guard:
         self._config = config
         self._waiting = waiting
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._appointments = Appointments()
         ancestors = "*" if config.embed else "'none'"
         self._headers = [
             (b"content-security-policy", _POLICY.format(ancestors=ancestors).encode()),
@@ -123,7 +157,7 @@ class Guard:
             receive = _replay(body or b"", receive)
         await self._app(scope, _counted(receive, limit), send)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope) -> Refusal | None:
         headers = scope["headers"]
         if len(headers) > MAX_HEADERS:
             return 431, f"The request has more than {MAX_HEADERS} headers."
@@ -141,7 +175,9 @@ class Guard:
         is_file = scope["method"] == "GET" and scope["path"].startswith(FILES)
         address = str((scope.get("client") or ("",))[0])
         wait = self._pay(address, cost=FILE_COST if is_file else 1.0)
-        return None if wait is None else (429, f"Too many requests. Try again in {wait:.0f} s.")
+        if wait is None:
+            return None
+        return 429, f"Too many requests. Try again in {math.ceil(wait)} s.", wait
 
     def _is_own(self, origin: str) -> bool:
         return _host(urlsplit(origin).netloc) in self._config.hosts
@@ -162,7 +198,7 @@ class Guard:
         bucket.tokens -= cost
         return None
 
-    def _busy(self, body: bytes, path: str) -> tuple[int, str] | None:
+    def _busy(self, body: bytes, path: str) -> Refusal | None:
         try:
             asked = json.loads(body)
             session, target = asked.get("session_hash"), asked.get("fn_index")
@@ -174,13 +210,15 @@ class Guard:
             target = path.removeprefix(CALL).strip("/")
         waiting = self._waiting(session, target if isinstance(target, int | str) else "")
         if waiting.mine >= waiting.allowed:
-            return 429, (
-                f"{waiting.mine} of your requests are running. Wait for one, or cancel it."
-            )
+            wait = self._appointments.book(f"of {session}", soonest=1.0, each=waiting.each)
+            mine = f"{waiting.mine} of your requests are running."
+            return 429, f"{mine} Wait for one, or cancel it.", wait
         full = waiting.total >= self._config.max_queue
         late = waiting.total >= FEW and waiting.seconds > self._config.longest_wait
         if full or late:
-            return 503, f"The app is busy. Try again in {max(1, round(waiting.seconds))} s."
+            soonest = max(1.0, waiting.seconds)
+            wait = self._appointments.book(f"for {target}", soonest=soonest, each=waiting.each)
+            return 503, f"The app is busy. Try again in {math.ceil(wait)} s.", wait
         return None
 
     def _with_headers(self, send: Send) -> Send:
@@ -253,13 +291,13 @@ def _counted(receive: Receive, limit: int) -> Receive:
     return receiving
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
+async def _refuse(send: Send, status: int, sentence: str, wait: float | None = None) -> None:
     body = json.dumps({"detail": sentence, "error": sentence}).encode()
     headers: Iterable[tuple[bytes, bytes]] = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]
     if status in (429, 503):
-        headers = [*headers, (b"retry-after", b"5")]
+        headers = [*headers, (b"retry-after", str(math.ceil(wait or 5)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": list(headers)})
     await send({"type": "http.response.body", "body": body})

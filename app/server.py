@@ -128,9 +128,10 @@ def waiting(page: gr.Blocks, session: str, target: int | str) -> Waiting:
     spent = queue.process_time_per_fn.items()
     times = [times.avg_time for fn, times in spent if fn.concurrency_id == name]
     at_once = (line.concurrency_limit if line else None) or 1
-    seconds = max(times, default=SECONDS_A_REQUEST) * (len(queued) + 1) / at_once
+    each = max(times, default=SECONDS_A_REQUEST) / at_once
     allowed = MAX_LIGHT if name == LIGHT_LINE else MAX_HEAVY
-    return Waiting(total=len(queued), mine=mine, allowed=allowed, seconds=seconds)
+    seconds = each * (len(queued) + 1)
+    return Waiting(total=len(queued), mine=mine, allowed=allowed, seconds=seconds, each=each)
 
 
 def _warm_up(service: AppService) -> None:

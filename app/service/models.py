@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.errors import BaseModelError
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lora_gen.evaluation.behavior import TaskRunner
     from lora_gen.evaluation.pictures import PictureRunner
     from lora_gen.pipeline import LoraGenPipeline
+
+
+Lent = TypeVar("Lent")
 
 
 class Models:
@@ -77,11 +80,8 @@ class Models:
         Raises:
             BaseModelError: The operator has not allowed it, or it cannot be loaded.
         """
-        self._require_allowed(base)
         with self._answering:
-            if base not in self._runners:
-                self._runners[base] = self._load_runner(base)
-            yield self._runners[base]
+            yield self._loaded(self._runners, base, _load_runner)
 
     @contextmanager
     def drawer(self, base: str) -> Iterator[PictureRunner]:
@@ -90,17 +90,16 @@ class Models:
         Raises:
             BaseModelError: The operator has not allowed it, or it cannot be loaded.
         """
-        self._require_allowed(base)
         with self._answering:
-            if base not in self._drawers:
-                self._drawers[base] = self._load_drawer(base)
-            yield self._drawers[base]
+            yield self._loaded(self._drawers, base, _load_drawer)
 
-    def _load_drawer(self, base: str) -> PictureRunner:
-        with self._loading:
-            from lora_gen.evaluation.pictures import PictureRunner
-
-            return PictureRunner(base)
+    def _loaded(self, known: dict[str, Lent], base: str, load: Callable[[str], Lent]) -> Lent:
+        """The model of a base, loaded at the first call."""
+        self._require_allowed(base)
+        if base not in known:
+            with self._loading:
+                known[base] = load(base)
+        return known[base]
 
     def _pipeline(self, generator: str) -> LoraGenPipeline:
         """A generator with its text encoder, loaded at the first call."""
@@ -113,14 +112,20 @@ class Models:
                 self._pipelines[generator] = pipeline
             return self._pipelines[generator]
 
-    def _load_runner(self, base: str) -> TaskRunner:
-        with self._loading:
-            from lora_gen.evaluation.behavior import TaskRunner
-
-            return TaskRunner(base)
-
     def _require_allowed(self, base: str) -> None:
         if base not in self.bases:
             raise BaseModelError(
                 f"`{base[:80]}` is not a base of this app. It offers {', '.join(self.bases)}."
             )
+
+
+def _load_runner(base: str) -> TaskRunner:
+    from lora_gen.evaluation.behavior import TaskRunner
+
+    return TaskRunner(base)
+
+
+def _load_drawer(base: str) -> PictureRunner:
+    from lora_gen.evaluation.pictures import PictureRunner
+
+    return PictureRunner(base)

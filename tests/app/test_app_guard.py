@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.guard import JOIN, MAX_BODY, Guard, GuardConfig, Waiting
+from app.guard import JOIN, MAX_AHEAD, MAX_BODY, Appointments, Guard, GuardConfig, Waiting
 
 HOSTS = ("127.0.0.1", "localhost")
 OPEN = Waiting(total=0, mine=0, seconds=1)
@@ -127,6 +127,20 @@ def test_guard_says_when_to_come_back(waiting: Waiting, status: int, sentence: s
     found = join(guard_of(waiting), b'{"session_hash": "abcdefghij"}')
     assert found[0] == status
     assert sentence in json.loads(found[2])["detail"]
+
+
+def test_refused_requests_are_told_to_come_back_one_after_the_other() -> None:
+    guard = guard_of(Waiting(total=3, mine=2, seconds=1, each=2))
+    told = [join(guard, b'{"session_hash": "abcdefghij"}')[1][b"retry-after"] for _ in range(3)]
+    assert told == [b"1", b"3", b"5"]
+    assert join(guard, b'{"session_hash": "another_one"}')[1][b"retry-after"] == b"1"
+
+
+def test_no_appointment_is_further_ahead_than_a_minute() -> None:
+    appointments = Appointments()
+    for _ in range(200):
+        seconds = appointments.book("a", soonest=1, each=1)
+    assert 59 < seconds <= MAX_AHEAD
 
 
 def test_guard_lets_a_few_wait_however_slow_the_first_was() -> None:
