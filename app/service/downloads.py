@@ -37,6 +37,7 @@ pipe = DiffusionPipeline.from_pretrained(resolve_base({base!r}))
 pipe.load_lora_weights(
     "lora-{id}", weight_name="pytorch_lora_weights.safetensors", use_safetensors=True
 )
+pipe({example!r}, guidance_scale=2.0, num_inference_steps=25).images[0].save("picture.png")
 """
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -23,12 +23,22 @@ EXAMPLES = [
     [
         "extract the domain of an email address, then write it in uppercase",
         "maria.lopez@acme.org\nj.doe@example.com",
+        "tiny_lm",
     ],
-    ["rewrite the given date year first with dashes", "7 July 1971\n04/11/1989"],
-    ["keep only the digits", "(415) 555-0132\nroom 12, floor 3"],
-    ["write an identifier in kebab-case", "TotalTableCount\nuserName"],
-    ["get the value from a key=value pair, then put it in square brackets", "port=6362\ncity=oslo"],
+    ["rewrite the given date year first with dashes", "7 July 1971\n04/11/1989", "tiny_lm"],
+    ["keep only the digits", "(415) 555-0132\nroom 12, floor 3", "tiny_lm"],
+    ["write an identifier in kebab-case", "TotalTableCount\nuserName", "tiny_lm"],
+    [
+        "get the value from a key=value pair, then put it in square brackets",
+        "port=6362\ncity=oslo",
+        "tiny_lm",
+    ],
+    ["a bold blue line around each shape", "an orange circle\ntwo red squares", "tiny_sd"],
+    ["retro game pixels", "a green star on a white background", "tiny_sd"],
 ]
+"""Descriptions to click on, what to try each on, and the base that each is for."""
+
+SAYS = {"tiny_lm": "tiny_lm, which answers with text", "tiny_sd": "tiny_sd, which draws"}
 EMPTY = "Your adapter appears here: how much it changes each module, and what it answers."
 CANCELLED = "Cancelled. Nothing was kept."
 CANCELLING = f"() => {json.dumps(note('Cancelling …', kind='busy'))}"
@@ -63,9 +73,18 @@ class GenerateTab:
             elem_id="generate-inputs",
             placeholder="(415) 555-0132",
         )
+        bases = list(self._parts.service.config.bases)
+        self.base = gr.Radio(
+            [(SAYS.get(base, base), base) for base in bases],
+            value=bases[0],
+            label="Base model that the adapter is for",
+            elem_id="base",
+            visible=len(bases) > 1,
+        )
+        self._examples = [example for example in EXAMPLES if example[2] in bases]
         self.examples = gr.Dataset(
             components=[gr.Textbox(visible=False)],
-            samples=[[description] for description, _ in EXAMPLES],
+            samples=[[description] for description, _, _ in self._examples],
             label="Or click one of these",
             type="index",
             elem_id="examples",
@@ -96,8 +115,6 @@ class GenerateTab:
             self._build_advanced()
 
     def _build_advanced(self) -> None:
-        bases = list(self._parts.service.config.bases)
-        self.base = gr.Dropdown(bases, value=bases[0], label="Base model")
         with gr.Row():
             self.candidates = gr.Slider(
                 1, limits.MAX_CANDIDATES, value=1, step=1, label="Candidates", elem_id="candidates"
@@ -154,9 +171,9 @@ class GenerateTab:
             **PRIVATE,
         )
         self.examples.click(
-            lambda index: EXAMPLES[index],
+            lambda index: self._examples[index],
             self.examples,
-            [self.description, self.inputs],
+            [self.description, self.inputs, self.base],
             **LIGHT,
             **PRIVATE,
         )
