@@ -55,7 +55,8 @@ STEPS: dict[str, tuple[str, str]] = {
     ),
     "retrieval": (
         f"{BUILD}/reports/retrieval.json",
-        f"recipes.tiny_sd.retrieval --zoo {BUILD}/zoo --out {BUILD}/reports",
+        f"recipes.tiny_sd.retrieval --zoo {BUILD}/zoo --out {BUILD}/reports"
+        f" --generator {BUILD}/generator/final",
     ),
     "ship": ("", f"{SHIP} zoo generator reports manifest"),
     "figures": ("", "recipes.tiny_sd.figures"),

@@ -5,12 +5,14 @@
 
 A score is one minus the style error, so that the base without an adapter scores about 0 and a
 perfect style 1; content is the share of pictures whose shapes and number are still read right.
-Without a generator, base, oracles and baselines alone are measured.
+Without a generator, base, oracles and baselines alone are measured. `--known report.json` takes
+what does not depend on the generator from an earlier report of the same settings.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -24,10 +26,16 @@ import torch
 from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter
+from lora_gen.adapter.base_model import BaseModelSpec
+from lora_gen.codec.codec import AdapterCodec
+from lora_gen.codec.layout import TokenLayout
+from lora_gen.codec.scaling import TokenScaling
 from lora_gen.conditioning.text import TextEncoder
 from lora_gen.errors import ConfigError
+from lora_gen.evaluation.baselines.gaussian import TokenGaussian
 from lora_gen.evaluation.baselines.mean import mean_adapter
 from lora_gen.evaluation.baselines.nearest import NearestText
+from lora_gen.evaluation.baselines.ridge import KernelRidge
 from lora_gen.evaluation.baselines.soup import text_soups
 from lora_gen.evaluation.pictures import PictureRunner
 from lora_gen.evaluation.report import BASE, GENERATED, ORACLE
@@ -38,11 +46,13 @@ from lora_gen.zoo.entry import ZooEntry
 from lora_gen.zoo.store import Zoo
 from recipes.tiny_sd.reader_task import Reader, load_reader
 from recipes.tiny_sd.style_error import StyleScale, content_kept, style_errors
-from recipes.tiny_sd.train_adapters import TEST_SEED, scenes_of
+from recipes.tiny_sd.train_adapters import BASE_ID, TARGETS, TEST_SEED, scenes_of
 from recipes.tiny_sd.world.styles import styles_by_name
 
-MEAN, NEAREST, SOUP, SHUFFLED = "mean LoRA", "nearest text", "soup of 4", "generated, other's text"
-METHODS = (BASE, MEAN, NEAREST, SOUP, GENERATED, SHUFFLED, ORACLE)
+MEAN, NEAREST, GAUSSIAN, RIDGE = "mean LoRA", "nearest text", "Gaussian", "kernel ridge"
+SOUPS = {"soup of 4": 4, "soup of 16": 16}
+SHUFFLED = "generated, other's text"
+METHODS = (BASE, MEAN, NEAREST, *SOUPS, RIDGE, GAUSSIAN, GENERATED, SHUFFLED, ORACLE)
 TITLES = {
     "share_of_oracle_gain": "Share of the trained adapter's gain in style",
     "style": "Style: 1 is the style's own drawing, 0 as far from it as no style is on average",
@@ -50,6 +60,7 @@ TITLES = {
 }
 RANK = 4
 Adapters = Callable[[Sequence[str], int], list[Adapter]]
+Rows = dict[str, list[tuple[float, float]]]
 
 
 class Measure:
@@ -91,11 +102,22 @@ def ways(zoo: Zoo, generator: str | None) -> dict[str, Adapters]:
     """Every method that makes adapters from texts; it learns from the entries of `seen` alone."""
     ids = sorted(zoo.ids(split="seen"))
     nearest = NearestText(zoo, ids, TextEncoder.from_pretrained())
-    mean = mean_adapter(zoo, ids, rank=RANK)
+    mean, ridge = mean_adapter(zoo, ids, rank=RANK), KernelRidge(zoo, nearest, rank=RANK)
+    spread = spread_of(zoo, ids)
+
+    def soup(texts: Sequence[str], seed: int, *, count: int) -> list[Adapter]:
+        return text_soups(zoo, nearest, texts, count=count, rank=RANK)
+
+    def drawn(texts: Sequence[str], seed: int) -> list[Adapter]:
+        source = torch.Generator().manual_seed(seed)
+        return [spread.draw(source, base=BASE_ID, task_type=None) for _ in texts]
+
     found: dict[str, Adapters] = {
         MEAN: lambda texts, seed: [mean] * len(texts),
         NEAREST: lambda texts, seed: [zoo.load(i) for i in nearest.ids_of(texts)],
-        SOUP: lambda texts, seed: text_soups(zoo, nearest, texts, count=4, rank=RANK),
+        **{name: partial(soup, count=count) for name, count in SOUPS.items()},
+        RIDGE: lambda texts, seed: ridge.adapters(texts),
+        GAUSSIAN: drawn,
     }
     if generator is None:
         return found
@@ -116,6 +138,13 @@ def ways(zoo: Zoo, generator: str | None) -> dict[str, Adapters]:
     }
 
 
+def spread_of(zoo: Zoo, ids: Sequence[str]) -> TokenGaussian:
+    """A Gaussian over the entries' tokens."""
+    spec = BaseModelSpec.from_config(BASE_ID)
+    layout = TokenLayout.build(spec, rank=RANK, width=spec.hidden_size, targets=TARGETS)
+    return TokenGaussian(zoo, ids, AdapterCodec(layout=layout, scaling=TokenScaling()))
+
+
 def measure_split(
     measure: Measure,
     zoo: Zoo,
@@ -124,11 +153,15 @@ def measure_split(
     *,
     split: str,
     seeds: int,
-) -> dict[str, list[tuple[float, float]]]:
+    known: Rows,
+) -> Rows:
     """Method -> (style, content) of each style; methods with noise are averaged over seeds."""
-    found = {BASE: [measure.scores(e.task, None) for e in entries]}
-    found[ORACLE] = [measure.scores(e.task, zoo.load(e.id)) for e in entries]
-    for name, adapters in methods.items():
+    found = dict(known)
+    if BASE not in found:
+        found[BASE] = [measure.scores(e.task, None) for e in entries]
+        found[ORACLE] = [measure.scores(e.task, zoo.load(e.id)) for e in entries]
+    for name in (name for name in methods if name not in known):
+        adapters = methods[name]
         runs = []
         for seed in range(seeds if name == GENERATED else 1):
             made = adapters([wordings(e, split, seed) for e in entries], seed)
@@ -141,7 +174,7 @@ def measure_split(
     return found
 
 
-def summary_of(found: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
+def summary_of(found: Rows) -> dict[str, Any]:
     """Intervals of style and content, and shares of the oracle's gain in style."""
     style = {name: [s for s, _ in rows] for name, rows in found.items()}
     shares = {}
@@ -181,9 +214,28 @@ def interval_cell(found: dict[str, float] | None) -> str:
     return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
-def scores_of(
-    args: argparse.Namespace, split: str
-) -> tuple[list[str], dict[str, list[tuple[float, float]]]] | None:
+def known_rows(args: argparse.Namespace, split: str, styles: Sequence[str]) -> Rows:
+    """What an earlier report says of the same styles, but for generated adapters.
+
+    Raises:
+        ConfigError: Its settings or styles are others.
+    """
+    if args.known is None:
+        return {}
+    report = json.loads(Path(args.known).read_text())
+    for name in ("base", "zoo", "reader", "styles", "pictures", "steps"):
+        if report["settings"][name] != getattr(args, name):
+            raise ConfigError(
+                f"`{args.known}` was measured with `{name}` = {report['settings'][name]}, not "
+                f"{getattr(args, name)}. Measure all again, without --known."
+            )
+    rows = dict(report["scores"][split])
+    if rows.pop("styles") != list(styles):
+        raise ConfigError(f"`{args.known}` has other styles. Measure all again, without --known.")
+    return {name: rows[name] for name in rows if name not in (GENERATED, SHUFFLED)}
+
+
+def scores_of(args: argparse.Namespace, split: str) -> tuple[list[str], Rows] | None:
     """(the split's measured styles, their scores by method); None where there are too few."""
     torch.set_num_threads(1)
     with Zoo.open(args.zoo, read_only=True) as zoo:
@@ -194,8 +246,12 @@ def scores_of(
             return None
         reader, methods = load_reader(Path(args.reader)), ways(zoo, args.generator)
         measure = Measure(args.base, reader, pictures=args.pictures, steps=args.steps)
-        found = measure_split(measure, zoo, chosen, methods, split=split, seeds=args.seeds)
-        return [entry.task for entry in chosen], found
+        names = [entry.task for entry in chosen]
+        known = known_rows(args, split, names)
+        found = measure_split(
+            measure, zoo, chosen, methods, split=split, seeds=args.seeds, known=known
+        )
+        return names, found
 
 
 def main() -> None:
@@ -207,6 +263,7 @@ def main() -> None:
     parser.add_argument("--zoo", required=True)
     parser.add_argument("--reader", required=True)
     parser.add_argument("--generator")
+    parser.add_argument("--known", help="an earlier report of the same settings")
     parser.add_argument("--out", required=True)
     parser.add_argument("--styles", type=int, default=60, help="styles a split at most")
     parser.add_argument("--pictures", type=int, default=12, help="pictures a style")

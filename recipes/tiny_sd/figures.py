@@ -21,6 +21,12 @@ WANTED = {"unseen_composition": "compositions", "unseen_argument": "arguments"} 
     "all unseen": "all unseen styles",
 }
 
+WAYS = {
+    "description": "text encoder",
+    "generated": "generator: what it writes for it",
+    "both": "both, equally",
+}
+
 
 def styles_part(report: dict[str, Any]) -> str:
     """The tables, and how they were measured."""
@@ -34,15 +40,16 @@ def styles_part(report: dict[str, Any]) -> str:
 
 
 def retrieval_table(found: dict[str, Any]) -> str:
-    """How often a held-out description finds its style."""
+    """How often a held-out description finds its style, by each way of reading it."""
     lines = [
-        f"| looked for among {found['gallery']} adapters | first | among ten |",
-        "| --- | --- | --- |",
+        f"| looked for among {found['gallery']} adapters | read by | first | among ten |",
+        "| --- | --- | --- | --- |",
     ]
     for group, name in WANTED.items():
-        row = found[group]
-        cells = " | ".join(interval_cell(row[key]) for key in ("top_1", "top_10"))
-        lines += [f"| {name} (n={row['styles']}) | {cells} |"]
+        for way, title in WAYS.items():
+            row = found[way][group]
+            cells = " | ".join(interval_cell(row[key]) for key in ("top_1", "top_10"))
+            lines += [f"| {name} (n={row['styles']}) | {title} | {cells} |"]
     return "\n".join(lines)
 
 
