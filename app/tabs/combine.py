@@ -36,7 +36,7 @@ class CombineTab:
         self._wire()
 
     def _build_request(self) -> None:
-        self.what = gr.Radio(
+        self.what = gr.Dropdown(
             [MERGE, SHRINK, BETWEEN], value=MERGE, label="What to do", elem_id="combine-what"
         )
         self.adapters = gr.Dropdown(
