@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.stacked import StackedFactors
-from lora_gen.evaluation.embedding import Embedder
+from lora_gen.evaluation.embedding import Embedder, lens_targets
 from lora_gen.evaluation.lens_fitting import contrastive_loss
 from lora_gen.evaluation.lens_measures import mean_average_precision
-from training.behavior_data import BehaviorRecord
+from training.behavior_data import BehaviorRecord, ZooTokens
 from training.generator_config import GeneratorTaskConfig
 from training.generator_data import GeneratorData, Readers
 from training.generator_task import GeneratorTask
 from training.lens_objectives import similarity_loss
+from training.lens_sentences import KnownSentences
 from training.task import TaskContext
 
 _MEASURED, _SENTENCES, _STACK = 32, 32, 8
@@ -38,21 +41,31 @@ class LensTaskConfig(GeneratorTaskConfig):
 class LensData(GeneratorData):
     """Batches whose work is to tell labeled sentences apart.
 
+    What no lens changes is computed once: a sentence's states below the adapted blocks.
+
     Args:
-        embedder: Whose tokens sentences become.
+        known: What the base and the zoo's lenses make of sentences.
         args: As in `GeneratorData`.
         shared: Likewise.
     """
 
-    def __init__(self, *args: Any, embedder: Embedder, **shared: Any) -> None:
+    def __init__(self, *args: Any, known: KnownSentences, **shared: Any) -> None:
         super().__init__(*args, **shared)
-        self.embedder = embedder
+        self.known = known
 
-    def work(self, records: Sequence[BehaviorRecord], rng: random.Random) -> dict[str, Tensor]:
+    def work(self, records: Sequence[BehaviorRecord], rng: random.Random) -> dict[str, Any]:
         """Sentences of each record and the numbers of their values, adapter-major."""
-        drawn = [rng.sample(record.examples, self.goal.lines_per_task) for record in records]
-        ids, mask = self.embedder.tokens([text for part in drawn for text, _ in part])
-        return {"input_ids": ids, "mask": mask, "labels": torch.stack([*map(_numbers, drawn)])}
+        count = self.goal.lines_per_task
+        drawn = [rng.sample(range(len(record.examples)), count) for record in records]
+        pairs = [*zip(records, drawn, strict=True)]
+        values = [[record.examples[i][1] for i in rows] for record, rows in pairs]
+        work: dict[str, Any] = {
+            "states": [self.known.states(record)[i] for record, rows in pairs for i in rows],
+            "labels": torch.stack([*map(_numbers, values)]),
+        }
+        if self.goal.behavior == "distill":
+            work["teacher"] = torch.stack([self.known.vectors(r)[rows] for r, rows in pairs])
+        return work
 
 
 class LensGeneratorTask(GeneratorTask):
@@ -78,24 +91,24 @@ class LensGeneratorTask(GeneratorTask):
             readers=Readers(texts=self.texts, chat=None, spec=self.spec),
             context=self.context,
             zoo_tokens=self.zoo_tokens,
-            embedder=self.embedder,
+            known=KnownSentences(
+                self.embedder, self._teacher, Path(self.config.cache) / "sentences"
+            ),
         )
+
+    def _teacher(self, record: BehaviorRecord) -> StackedFactors:
+        tokens, _ = cast(ZooTokens, self.zoo_tokens).batch([record.task])
+        return self.codecs[max(self.codecs)].factors(tokens)
 
     def _behavior(
         self, factors: dict[str, tuple[Tensor, Tensor]], batch: dict[str, Any], adapters: int
     ) -> Tensor:
-        temperature, own = self.config.temperature, self._vectors(batch, factors)
+        temperature, labels = self.config.temperature, batch["labels"]
+        vectors_NE = self.embedder.vectors_from(batch["states"], factors)
+        own_BPE = vectors_NE.view(*labels.shape, -1)
         if self.config.objective.behavior == "labels":
-            return contrastive_loss(own, batch["labels"], temperature).mean()
-        teacher = self.codecs[max(self.codecs)].factors(batch["tokens"])
-        with torch.no_grad():
-            known = self._vectors(batch, teacher)
-        return similarity_loss(own, known, temperature).mean()
-
-    def _vectors(self, batch: dict[str, Any], factors: StackedFactors) -> Tensor:
-        """Unit vectors of each lens's sentences, (B, P, E)."""
-        vectors_NE = self.embedder.vectors_of(batch["input_ids"], batch["mask"], factors)
-        return vectors_NE.view(*batch["labels"].shape, -1)
+            return contrastive_loss(own_BPE, labels, temperature).mean()
+        return similarity_loss(own_BPE, batch["teacher"], temperature).mean()
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, float]:
@@ -108,24 +121,25 @@ class LensGeneratorTask(GeneratorTask):
 
     def _precision(self, denoiser: Any, records: list[BehaviorRecord]) -> float:
         chosen = random.Random(0).sample(records, min(_MEASURED, len(records)))
-        found = []
+        found, known = [], cast(LensData, self.data).known
         for start in range(0, len(chosen), _STACK):
             part = chosen[start : start + _STACK]
             count = min(_SENTENCES, *(len(record.examples) for record in part))
             shown = [record.examples[-count:] for record in part]
-            ids, mask = self.embedder.tokens([text for rows in shown for text, _ in rows])
-            vectors_NE = self.embedder.vectors_of(ids, mask, self.generate(denoiser, part))
+            states = [one for record in part for one in known.states(record)[-count:]]
+            vectors_NE = self.embedder.vectors_from(states, self.generate(denoiser, part))
             parts = vectors_NE.cpu().view(len(part), count, -1)
             for vectors_PE, rows in zip(parts, shown, strict=True):
                 found.append(mean_average_precision(vectors_PE, [value for _, value in rows]))
         return sum(found) / len(found)
 
 
-def _numbers(rows: Sequence[tuple[str, str]]) -> Tensor:
-    known = {value: number for number, value in enumerate(dict.fromkeys(v for _, v in rows))}
-    return torch.tensor([known[value] for _, value in rows])
+def _numbers(values: Sequence[str]) -> Tensor:
+    known = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return torch.tensor([known[value] for value in values])
 
 
 def build_lens_task(config: LensTaskConfig, context: TaskContext) -> LensGeneratorTask:
-    """The lens generator's task of a recipe."""
-    return LensGeneratorTask(config, context)
+    """The lens generator's task of a recipe; lenses adapt what trained ones do, if none is said."""
+    targets = config.targets or lens_targets(BaseModelSpec.from_config(config.base))
+    return LensGeneratorTask(replace(config, targets=targets), context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _ROOT = Path(__file__).parent
-_WORLDS = ("tiny_lm", "tiny_sd")
+_WORLDS = ("tiny_lm", "tiny_sd", "minilm")
 
 
 def asset_path(*parts: str) -> Path:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lora_gen.adapter.base_model import BaseModelSpec, resolve_base
 from lora_gen.adapter.stacked import StackedFactors, stack_adapters, stacked_adapters
@@ -17,8 +18,25 @@ from lora_gen.conditioning.text import TextEncoder, TextStates, check_text
 if TYPE_CHECKING:
     from lora_gen.adapter.adapter import Adapter
 
-LENS_TARGETS = ("query", "key", "value", "intermediate.dense", "output.dense")
-"""Suffixes of what a lens adapts: every linear module of the blocks; the pooler is not used."""
+_LINEARS = (
+    *("attention.self.query", "attention.self.key", "attention.self.value"),
+    *("attention.output.dense", "intermediate.dense", "output.dense"),
+)
+
+
+def first_lens_block(spec: BaseModelSpec) -> int:
+    """Number of the first block that a lens adapts.
+
+    The upper third: what a word means is read below, and a lens that may change it learns the words
+    of its examples instead of what they have in common (recipes/LOG.md).
+    """
+    return spec.num_layers * 2 // 3
+
+
+def lens_targets(spec: BaseModelSpec) -> tuple[str, ...]:
+    """Suffixes of what a lens adapts: every linear module of the upper third of the blocks."""
+    blocks = range(first_lens_block(spec), spec.num_layers)
+    return tuple(f"layer.{i}.{name}" for i in blocks for name in _LINEARS)
 
 
 class Embedder:
@@ -86,6 +104,44 @@ class Embedder:
         states = output.last_hidden_state.float()
         return self.encoder.pool(TextStates(states=states, mask=mask_NK > 0))
 
+    @torch.no_grad()
+    def read(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Tensor]:
+        """States (L, E) of each text's tokens in front of the first block that a lens adapts.
+
+        No lens changes them, so that reading once serves all lenses. For encoders like BERT.
+
+        Args:
+            texts: At least one.
+            batch_size: Texts in one pass, of like length.
+        """
+        model: Any = self.encoder.model
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        found: dict[int, Tensor] = {}
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            ids_NK, mask_NK = (
+                part.to(model.device) for part in self.tokens([texts[i] for i in rows])
+            )
+            states_NKE = model.embeddings(input_ids=ids_NK)
+            for block in model.encoder.layer[: first_lens_block(self.spec)]:
+                states_NKE = block(states_NKE, _additive(mask_NK, states_NKE.dtype))
+            lengths = mask_NK.sum(1).tolist()
+            found |= {i: states_NKE[j, : lengths[j]].clone() for j, i in enumerate(rows)}
+        return [found[i] for i in range(len(texts))]
+
+    def vectors_from(
+        self, states: Sequence[Tensor], factors: StackedFactors | None = None
+    ) -> Tensor:
+        """Unit vectors (N, E) float32 of texts that were `read`, in one pass, with gradients."""
+        model: Any = self.encoder.model
+        states_NKE = pad_sequence(list(states), batch_first=True).to(model.device)
+        lengths_N = torch.tensor([len(one) for one in states], device=model.device)
+        mask_NK = torch.arange(states_NKE.shape[1], device=model.device) < lengths_N[:, None]
+        with stacked_adapters(model, factors) if factors else nullcontext():
+            for block in model.encoder.layer[first_lens_block(self.spec) :]:
+                states_NKE = block(states_NKE, _additive(mask_NK, states_NKE.dtype))
+        return self.encoder.pool(TextStates(states=states_NKE.float(), mask=mask_NK))
+
     def vectors(self, texts: Sequence[str], factors: StackedFactors | None = None) -> Tensor:
         """Unit vectors (N, E) float32 of texts in one pass, with gradients."""
         return self.vectors_of(*self.tokens(texts), factors)
@@ -112,3 +168,11 @@ class Embedder:
             rows = order[start : start + batch_size]
             found[rows] = self.vectors([checked[i] for i in rows], factors).cpu()
         return found
+
+
+def _additive(mask_NK: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where a token is, the least number elsewhere, as attention adds it."""
+    blank = mask_NK[:, None, None] == 0
+    return torch.zeros(blank.shape, dtype=dtype, device=blank.device).masked_fill(
+        blank, torch.finfo(dtype).min
+    )

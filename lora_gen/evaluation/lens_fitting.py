@@ -17,7 +17,7 @@ from torch import Tensor
 from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.base_model import BaseModelSpec, select_targets
 from lora_gen.errors import ConfigError
-from lora_gen.evaluation.embedding import LENS_TARGETS, Embedder
+from lora_gen.evaluation.embedding import Embedder, lens_targets
 
 Example = tuple[str, str]
 """(sentence, value)."""
@@ -31,13 +31,13 @@ class LensFitConfig:
     """How a lens is trained from labeled sentences."""
 
     rank: int = 4
-    steps: int = 40
-    batch: int = 32
+    steps: int = 18
+    batch: int = 24
     """Sentences of each lens in a step."""
 
     lr: float = 1e-2
     temperature: float = 0.1
-    anchor_share: float = 0.25
+    anchor_share: float = 0.3
     """Share of a batch that is anchors, where there are some."""
 
 
@@ -66,7 +66,7 @@ def initial_factors(
     """PEFT's default start (A uniform by Kaiming, B zero), one seed for each lens."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     factors = {}
-    for name in select_targets(spec, LENS_TARGETS):
+    for name in select_targets(spec, lens_targets(spec)):
         shape = spec.modules[name]
         bound = 1 / math.sqrt(shape.in_features)
         size = (rank, shape.in_features)
@@ -97,11 +97,15 @@ def fit_lenses(
             sentence that lies with its anchor lies well.
 
     Raises:
-        ConfigError: A lens has no two sentences of one value, or only one value.
+        ConfigError: A lens has no two sentences of one value, or only one value; or `start` has
+            other modules than a lens.
     """
     for examples in data:
         _require_contrast(examples)
     found = start or initial_factors(embedder.spec, seeds, config.rank)
+    _require_lens(found, embedder.spec)
+    texts = list(dict.fromkeys(text for part in (*data, *anchors) for text, _ in part))
+    states = dict(zip(texts, embedder.read(texts), strict=True))
     factors = {name: (a.clone(), b.clone()) for name, (a, b) in found.items()}
     parameters = [p.requires_grad_() for pair in factors.values() for p in pair]
     optimizer = torch.optim.Adam(parameters, lr=config.lr)
@@ -115,7 +119,8 @@ def fit_lenses(
             _batch(examples, known, place, config, rng)
             for examples, known in zip(ordered, anchors or [()] * len(data), strict=True)
         ]
-        vectors = embedder.vectors([text for batch in batches for text, _ in batch], factors)
+        read = [states[text] for batch in batches for text, _ in batch]
+        vectors = embedder.vectors_from(read, factors)
         labels_BP = torch.stack([_numbers(batch) for batch in batches])
         vectors_BPE = vectors.view(*labels_BP.shape, -1)
         loss = contrastive_loss(vectors_BPE, labels_BP, config.temperature).sum()
@@ -159,6 +164,14 @@ def _window(
 def _numbers(batch: Sequence[Example]) -> Tensor:
     known = {value: number for number, value in enumerate(dict.fromkeys(v for _, v in batch))}
     return torch.tensor([known[value] for _, value in batch])
+
+
+def _require_lens(factors: dict[str, tuple[Tensor, Tensor]], spec: BaseModelSpec) -> None:
+    if other := sorted(set(factors) - set(select_targets(spec, lens_targets(spec)))):
+        raise ConfigError(
+            f"`start` adapts `{other[0]}`, but a lens adapts only {', '.join(lens_targets(spec))}. "
+            "Start from a lens, or from nothing."
+        )
 
 
 def _require_contrast(examples: Sequence[Example]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from lora_gen.adapter.adapter import Adapter
 from lora_gen.conditioning.text import TextEncoder
 from lora_gen.evaluation.baselines.mean import mean_adapter
 from lora_gen.evaluation.baselines.nearest import NearestText
+from lora_gen.evaluation.baselines.soup import text_soups
 from lora_gen.evaluation.embedding import Embedder
 from lora_gen.evaluation.lens_fitting import Example, LensFitConfig, fit_lenses, lens_adapter
 from lora_gen.evaluation.lens_measures import (
@@ -52,8 +54,21 @@ class LensTask:
     examples: tuple[Example, ...] = ()
     """Labeled sentences to learn from, values in turn."""
 
+    wording: str = ""
+    """The description in words that training never meets."""
+
+    other_words: str = ""
+    """The description of another criterion."""
+
     others: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     """Values of other criteria on the same texts, None where one is not realized."""
+
+
+class Embeds(Protocol):
+    """Turns texts into unit vectors, under a lens or none."""
+
+    def embed(self, texts: Sequence[str], adapter: Adapter | None = None) -> Tensor:
+        """(N, E) float32."""
 
 
 Way = Callable[[LensTask, Sequence[str]], Tensor]
@@ -79,12 +94,12 @@ def _other(vectors_NE: Tensor, values: Sequence[str | None]) -> float:
     return mean_average_precision(vectors_NE[rows], [str(values[i]) for i in rows])
 
 
-def with_adapter(embedder: Embedder, find: Callable[[LensTask], Adapter | None]) -> Way:
+def with_adapter(embedder: Embeds, find: Callable[[LensTask], Adapter | None]) -> Way:
     """Vectors under the adapter that `find` gives a task; None is the base."""
     return lambda task, texts: embedder.embed(texts, find(task))
 
 
-def with_instruction(embedder: Embedder) -> Way:
+def with_instruction(embedder: Embeds) -> Way:
     """The base's vectors, the description in front of each text."""
 
     def way(task: LensTask, texts: Sequence[str]) -> Tensor:
@@ -93,7 +108,7 @@ def with_instruction(embedder: Embedder) -> Way:
     return way
 
 
-def whitened(embedder: Embedder, pool: Sequence[str]) -> Way:
+def whitened(embedder: Embeds, pool: Sequence[str]) -> Way:
     """The base's vectors without mean and correlations of a pool (Su et al., 2021)."""
 
     @cache
@@ -108,7 +123,7 @@ def whitened(embedder: Embedder, pool: Sequence[str]) -> Way:
     return way
 
 
-def linear_map(embedder: Embedder, count: int) -> Way:
+def linear_map(embedder: Embeds, count: int) -> Way:
     """The base's vectors, stretched where examples of one value differ least (as in LDA)."""
 
     def way(task: LensTask, texts: Sequence[str]) -> Tensor:
@@ -132,6 +147,19 @@ def linear_map(embedder: Embedder, count: int) -> Way:
     return way
 
 
+def once(find: Callable[[LensTask], Adapter]) -> Callable[[LensTask], Adapter]:
+    """`find`, its lens kept for tasks that differ only in what they are measured on."""
+    known: dict[object, Adapter] = {}
+
+    def found(task: LensTask) -> Adapter:
+        key = (task.name, task.description, task.examples)
+        if key not in known:
+            known[key] = find(task)
+        return known[key]
+
+    return found
+
+
 def few_shot(trainer: Embedder, count: int, config: LensFitConfig) -> Callable[[LensTask], Adapter]:
     """A lens trained from random factors on the first examples of a task."""
 
@@ -140,12 +168,33 @@ def few_shot(trainer: Embedder, count: int, config: LensFitConfig) -> Callable[[
         factors = fit_lenses(trainer, [task.examples[:count]], own, seeds=[0])
         return lens_adapter(factors, 0, trainer.spec)
 
+    return once(find)
+
+
+def nearest_lenses(
+    zoo: Zoo, encoder: TextEncoder, count: int
+) -> Callable[[LensTask], list[Adapter]]:
+    """The seen lenses whose descriptions are nearest to a task's, the nearest first."""
+
+    @cache
+    def index() -> NearestText:
+        return NearestText(zoo, seen_ids(zoo), encoder)
+
+    def find(task: LensTask) -> list[Adapter]:
+        (near,) = index().neighbors([task.description], count)
+        return [zoo.load(id) for id, _ in near]
+
     return find
 
 
-def zoo_ways(embedder: Embedder, zoo: Zoo, encoder: TextEncoder) -> dict[str, Way]:
-    """Nearest, mean and oracle lens; the first two know entries of split `seen` only."""
-    seen = [entry.id for entry in zoo.entries() if entry.split == "seen"]
+def seen_ids(zoo: Zoo) -> list[str]:
+    """Ids of the lenses that a way may know."""
+    return [entry.id for entry in zoo.entries() if entry.split == "seen"]
+
+
+def zoo_ways(embedder: Embeds, zoo: Zoo, encoder: TextEncoder) -> dict[str, Way]:
+    """Nearest, soup, mean and oracle lens; all but the last know entries of split `seen` only."""
+    seen, near = seen_ids(zoo), nearest_lenses(zoo, encoder, 1)
     entries = {entry.task: entry.id for entry in zoo.entries()}
 
     @cache
@@ -153,13 +202,16 @@ def zoo_ways(embedder: Embedder, zoo: Zoo, encoder: TextEncoder) -> dict[str, Wa
         return NearestText(zoo, seen, encoder)
 
     @cache
+    def soup(text: str) -> Adapter:
+        return text_soups(zoo, nearest(), [text], count=4, rank=zoo.get(seen[0]).rank)[0]
+
+    @cache
     def mean() -> Adapter:
         return mean_adapter(zoo, seen, rank=zoo.get(seen[0]).rank)
 
     return {
-        "nearest lens": with_adapter(
-            embedder, lambda task: zoo.load(nearest().ids_of([task.description])[0])
-        ),
+        "nearest lens": with_adapter(embedder, lambda task: near(task)[0]),
+        "soup of 4 nearest": with_adapter(embedder, lambda task: soup(task.description)),
         "mean lens": with_adapter(embedder, lambda task: mean()),
         ORACLE: with_adapter(embedder, lambda task: zoo.load(entries[task.name])),
     }

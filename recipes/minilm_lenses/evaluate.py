@@ -1,165 +1,113 @@
 """Measure lenses and every simpler way on held-out words and on the hand-written sentences.
 
     python -m recipes.minilm_lenses.evaluate --zoo build/minilm_lenses/zoo
-        --out build/minilm_lenses/report
+        --generator build/minilm_lenses/generator/final --out build/minilm_lenses/report
 
 Writes report.json and report.md: mAP, accuracies and the share of the oracle's gain, with 95%
-bootstrap intervals over criteria.
+bootstrap intervals over criteria. Goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import json
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lora_gen.errors import ConfigError
 from lora_gen.evaluation.embedding import Embedder
 from lora_gen.evaluation.lens_fitting import LensFitConfig
+from lora_gen.evaluation.lens_generated import (
+    Find,
+    chosen,
+    continued,
+    generated_by,
+    generated_ways,
+)
+from lora_gen.evaluation.lens_reader import LensReader
 from lora_gen.evaluation.lenses import (
     BASE,
     ORACLE,
+    Embeds,
     LensTask,
     Way,
     few_shot,
     linear_map,
     measure,
+    nearest_lenses,
     whitened,
     with_adapter,
     with_instruction,
     zoo_ways,
 )
-from lora_gen.evaluation.statistics import mean_interval, share_of_gain
 from lora_gen.files import atomic_write_json, atomic_write_text
+from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.zoo.store import Zoo
-from recipes.minilm_lenses.train_lenses import TEST_SEED, TEST_SENTENCES, examples_of
-from recipes.minilm_lenses.world.criteria import descriptions, make_splits
-from recipes.minilm_lenses.world.handwritten import HAND, handwritten, handwritten_criteria
-from recipes.minilm_lenses.world.sentences import corpus, free_sentences
-from recipes.minilm_lenses.world.tables import criteria
+from recipes.minilm_lenses.lens_tables import summary, to_markdown
+from recipes.minilm_lenses.tasks import NEW, UNTOUCHED, is_watched, tasks_of
+from recipes.minilm_lenses.world.sentences import free_sentences
 
-EXAMPLES = (8, 32)
-OTHERS = 6
-"""Other criteria whose loss is measured, those that most of the sentences realize."""
-POOL = 512
-MEASURES = {"map": "mAP", "knn": "8-NN accuracy", "zero_shot": "value names as classes"}
-MEASURES |= {"others": "mAP of other criteria"}
+COUNTS, CONTINUED, CHOSEN = (8, 16, 32), 16, 16
+POOL = 256
 
 
-def task_of(key: str) -> LensTask:
-    """The task of a criterion on sentences of held-out vocabulary."""
-    found = corpus(key, TEST_SENTENCES, TEST_SEED, is_held_out=True)
-    counts = Counter(other for one in found for other in one.labels if other != key)
-    common = sorted(name for name, _ in counts.most_common(OTHERS))
-    return LensTask(
-        name=key,
-        description=descriptions(key, 1)[0],
-        texts=tuple(one.text for one in found),
-        values=tuple(one.labels[key] for one in found),
-        sources=tuple(one.sources.get(key) for one in found),
-        names=names_of(key),
-        examples=tuple(examples_of(key)[: max(EXAMPLES)]),
-        others={name: tuple(one.labels.get(name) for one in found) for name in common},
-    )
-
-
-def handwritten_task(key: str) -> LensTask:
-    """The task of a criterion on the hand-written sentences."""
-    found = [(one.text, one.labels[key]) for one in handwritten() if key in one.labels]
-    return LensTask(
-        name=key,
-        description=descriptions(key, 1)[0],
-        texts=tuple(text for text, _ in found),
-        values=tuple(value for _, value in found),
-        sources=tuple(None for _ in found),
-        names=names_of(key),
-        examples=tuple(examples_of(key)[: max(EXAMPLES)]),
-    )
-
-
-def names_of(key: str) -> dict[str, str]:
-    """Each value of a criterion in words."""
-    criterion = criteria()[key]
-    return {value: f"{criterion.sayings[0][0]}: {value}" for value in criterion.values}
-
-
-def ways_of(zoo: Zoo) -> dict[str, Way]:
-    """Every way by name, the base first."""
-    embedder, trainer = Embedder.from_pretrained(), Embedder.from_pretrained(dtype=torch.bfloat16)
+def simple_ways(reader: Embeds, trainer: Embedder) -> dict[str, Way]:
+    """The base, what turns its space, and training from nothing."""
     pool = [one.text for one in free_sentences(POOL, 0)]
     config = LensFitConfig()
     ways = {
-        BASE: with_adapter(embedder, lambda task: None),
-        "instruction": with_instruction(embedder),
-        "whitening": whitened(embedder, pool),
+        BASE: with_adapter(reader, lambda task: None),
+        "instruction": with_instruction(trainer),
+        "whitening": whitened(reader, pool),
     }
-    for count in EXAMPLES:
-        ways[f"linear map, {count} examples"] = linear_map(embedder, count)
+    for count in COUNTS:
+        ways[f"linear map, {count} sentences"] = linear_map(reader, count)
         fitted = few_shot(trainer, count, config)
-        ways[f"few-shot LoRA, {count} examples"] = with_adapter(embedder, fitted)
-    return ways | zoo_ways(embedder, zoo, embedder.encoder)
+        ways[f"few-shot LoRA, {count} sentences"] = with_adapter(reader, fitted)
+    return ways
 
 
-def tasks_of(zoo: Zoo, limit: int | None) -> dict[str, list[LensTask]]:
-    """Split -> tasks whose oracle is in the zoo, at most `limit` of each."""
-    known = {entry.task for entry in zoo.entries()}
-    splits = {name: sorted(known & set(keys)) for name, keys in make_splits().items()}
-    tasks = {}
-    for name, keys in splits.items():
-        random.Random(0).shuffle(keys)
-        tasks[name] = [task_of(key) for key in keys[:limit]]
-    for name, kind in (("seen", HAND), ("unseen_primitive", f"{HAND}, unseen")):
-        keys = [key for key in handwritten_criteria() if key in splits[name]]
-        tasks[kind] = [handwritten_task(key) for key in keys[:limit]]
-    return {name: found for name, found in tasks.items() if len(found) > 1}
+def informed_ways(reader: LensReader, zoo: Zoo, pipe: LoraGenPipeline | None) -> dict[str, Way]:
+    """What a zoo and a generator add: by words, and by words with 16 labeled sentences."""
+    config, trainer, more = LensFitConfig(), reader.embedder, f"{CONTINUED} sentences"
+    ways = zoo_ways(reader, zoo, trainer.encoder)
+    finds: dict[str, Find] = {}
+    near = nearest_lenses(zoo, trainer.encoder, CHOSEN)
+    finds[f"nearest lens + {more}"] = continued(
+        trainer, lambda task: near(task)[0], CONTINUED, config
+    )
+    finds[f"best by {more} of {CHOSEN} nearest lenses"] = chosen(reader, near, CONTINUED)
+    if pipe is not None:
+        make = generated_by(pipe)
+        ways |= generated_ways(reader, pipe)
+        own = continued(trainer, lambda task: make(task.description), CONTINUED, config)
+        finds[f"generated + {more}"] = own
+    return ways | {name: with_adapter(reader, find) for name, find in finds.items()}
 
 
-def summary(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
-    """Intervals of every way and measure, and shares of the oracle's gain in mAP."""
-    found: dict[str, Any] = {}
-    for way, rows in scores.items():
-        found[way] = {
-            name: mean_interval([row[name] for row in rows]).to_dict()
-            for name in MEASURES
-            if name in rows[0]
-        }
-        if way in (BASE, ORACLE):
-            continue
-        own, base, oracle = ([row["map"] for row in scores[w]] for w in (way, BASE, ORACLE))
-        try:
-            found[way]["share"] = share_of_gain(own, base, oracle).to_dict()
-        except ConfigError as error:
-            found[way]["no_share"] = str(error)
-    return found
+def measured(task: LensTask, ways: dict[str, Way]) -> dict[str, Any]:
+    """Scores of every way on a task."""
+    return {name: measure(task, way) for name, way in ways.items()}
 
 
-def to_markdown(report: Mapping[str, Any]) -> str:
-    """One table a split."""
-    lines = ["# Lenses", ""]
-    for split, rows in report["summary"].items():
-        count = len(report["tasks"][split])
-        columns = [name for name in MEASURES if name in rows[BASE]]
-        heads = [MEASURES[name] for name in columns]
-        lines += [f"## {split.replace('_', ' ')} ({count} criteria)", ""]
-        lines += ["| way | " + " | ".join([*heads, "share of the oracle's gain"]) + " |"]
-        lines += ["| --- |" + " --- |" * (len(heads) + 1)]
-        for way, row in rows.items():
-            cells = [_cell(row.get(name)) for name in (*columns, "share")]
-            lines.append(f"| {way} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _cell(interval: Mapping[str, float] | None) -> str:
-    if interval is None:
-        return "\u2013"
-    return f"{interval['value']:.3f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+def report_of(scores: dict[str, dict[str, Any]], splits: dict[str, list[str]]) -> dict[str, Any]:
+    """Scores by split and way, with intervals."""
+    if NEW in splits:
+        untouched = [key for key in splits[NEW] if not is_watched(key)]
+        splits = splits | ({UNTOUCHED: untouched} if len(untouched) > 1 else {})
+    by_split = {}
+    for split, keys in splits.items():
+        rows = [scores[f"{split.removesuffix(', never looked at')}/{key}"] for key in keys]
+        by_split[split] = {way: [row[way] for row in rows] for way in rows[0]}
+    return {
+        "tasks": splits,
+        "scores": by_split,
+        "summary": {
+            split: summary(found) for split, found in by_split.items() if len(splits[split]) > 1
+        },
+    }
 
 
 def main() -> None:
@@ -168,29 +116,32 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--zoo", type=Path, required=True)
+    parser.add_argument("--generator", type=Path, help="folder of the generator")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="criteria of a split at most")
     parser.add_argument("--ways", nargs="*", help="only these besides base and oracle")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    started = time.time()
+    args.out.mkdir(parents=True, exist_ok=True)
+    journal, started = args.out / "scores.json", time.time()
+    scores = json.loads(journal.read_text()) if journal.is_file() else {}
     with Zoo.open(args.zoo, read_only=True) as zoo:
-        ways, splits = ways_of(zoo), tasks_of(zoo, args.limit)
+        reader = LensReader(Embedder.from_pretrained(dtype=torch.bfloat16))
+        pipe = LoraGenPipeline.from_pretrained(args.generator) if args.generator else None
+        ways = simple_ways(reader, reader.embedder) | informed_ways(reader, zoo, pipe)
         if args.ways is not None:
             ways = {name: ways[name] for name in dict.fromkeys((BASE, *args.ways, ORACLE))}
-        scores: dict[str, dict[str, list[dict[str, float]]]] = {}
+        splits = tasks_of([entry.task for entry in zoo.entries() if entry.task], args.limit)
         for split, tasks in splits.items():
-            scores[split] = {name: [] for name in ways}
             for task in tasks:
-                for name, way in ways.items():
-                    scores[split][name].append(measure(task, way))
-                print(f"{split}: {task.name}, {time.time() - started:.0f} s", flush=True)
-    report = {
-        "tasks": {split: [task.name for task in tasks] for split, tasks in splits.items()},
-        "scores": scores,
-        "summary": {split: summary(found) for split, found in scores.items()},
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
+                name = f"{split}/{task.name}"
+                missing = {w: way for w, way in ways.items() if w not in scores.get(name, {})}
+                if missing:
+                    scores[name] = scores.get(name, {}) | measured(task, missing)
+                    scores[name] = {way: scores[name][way] for way in ways}
+                    atomic_write_json(journal, scores)
+                    print(f"{name}, {time.time() - started:.0f} s", flush=True)
+    report = report_of(scores, {split: [task.name for task in t] for split, t in splits.items()})
     atomic_write_json(args.out / "report.json", report)
     atomic_write_text(args.out / "report.md", to_markdown(report))
     print(to_markdown(report))

@@ -35,7 +35,7 @@ def lens(embedder: Embedder) -> Adapter:
     factors = initial_factors(embedder.spec, [0], 4)
     random = torch.Generator().manual_seed(1)
     filled = {
-        name: (a, torch.randn(b.shape, generator=random) * 0.02) for name, (a, b) in factors.items()
+        name: (a, torch.randn(b.shape, generator=random) * 0.05) for name, (a, b) in factors.items()
     }
     return lens_adapter(filled, 0, embedder.spec)
 
@@ -57,9 +57,14 @@ def test_minilm_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -
         resolve_base("minilm")
 
 
-def test_a_lens_adapts_the_blocks_and_not_the_pooler(lens: Adapter) -> None:
-    assert len(lens.pairs) == 36
-    assert all(name.startswith("encoder.layer.") for name in lens.pairs)
+def test_one_pass_below_the_lens_serves_every_lens(embedder: Embedder, lens: Adapter) -> None:
+    found = embedder.vectors_from(embedder.read(TEXTS), stack_adapters([lens]))
+    torch.testing.assert_close(found, embedder.embed(TEXTS, lens), atol=1e-5, rtol=0)
+
+
+def test_a_lens_adapts_the_upper_blocks_and_not_the_pooler(lens: Adapter) -> None:
+    assert len(lens.pairs) == 12
+    assert {name.split(".")[2] for name in lens.pairs} == {"4", "5"}
 
 
 def test_vectors_equal_those_of_sentence_transformers(

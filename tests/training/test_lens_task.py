@@ -13,7 +13,7 @@ from training_factories import losses
 from transformers import BertConfig, BertModel
 
 from lora_gen.adapter.base_model import resolve_base
-from lora_gen.evaluation.embedding import LENS_TARGETS, Embedder
+from lora_gen.evaluation.embedding import Embedder
 from lora_gen.evaluation.lens_fitting import initial_factors, lens_adapter
 from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import Zoo
@@ -84,7 +84,6 @@ def recipe(base: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "zoo": str(world / "zoo"),
             "cache": str(world / "cache"),
             "validation_split": "unseen_primitive",
-            "targets": list(LENS_TARGETS),
             "model": SIZES,
             "objective": {"lines_per_task": 4, "ranks": [1, 2], "flow_weight": 0.5},
         },

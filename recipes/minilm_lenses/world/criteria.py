@@ -15,6 +15,9 @@ UNSEEN_FAMILIES = {
 }
 """No criterion of these is trained on in any way."""
 
+WATCHED = {"calendar", "kind", "vehicle", "grammar.aspect"}
+"""Unseen families that may be looked at while the generator is made; the others only at its end."""
+
 UNSEEN_ATTRIBUTES = {
     *("animal.diet", "artwork.tone", "city.rank", "clothing.weather", "furniture.use"),
     *("illness.spread", "nature.element", "plant.climate", "sport.gear", "tool.action"),
