@@ -78,7 +78,7 @@ class GeneratorTask:
         self.spec = BaseModelSpec.from_config(config.base)
         self.open_base()
         encoder = TextEncoder.from_pretrained(config.text_encoder).to(context.device)
-        self.texts = TextStateCache(encoder)
+        self.texts = TextStateCache.shared(encoder)
         path = Path(config.behaviors)
         self.records = [r for split in config.splits for r in read_behaviors(path, split=split)]
         self.validation = read_behaviors(path, split=config.validation_split)
@@ -96,16 +96,7 @@ class GeneratorTask:
             rank: AdapterCodec(layout=layout.with_rank(rank), scaling=scaling)
             for rank in config.objective.ranks
         }
-        self.denoiser = RecurrentDenoiser(
-            token_width=layout.width,
-            text_dim=encoder.width,
-            scaling=asdict(scaling),
-            text_fingerprint=encoder.fingerprint,
-            trained_bases=(config.base,),
-            targets=config.targets,
-            example_dim=example_width(self.spec.hidden_size) if config.read_examples else 0,
-            **asdict(config.model),
-        )
+        self.denoiser = self.build_network(layout, scaling, encoder)
         if config.start_from is not None:
             start_weights(self.denoiser, Path(config.start_from))
         self.memory = self._memory()
@@ -119,6 +110,23 @@ class GeneratorTask:
         if self.context.device.type == "cpu":
             # Lines are short: PyTorch's fused attention costs more here, backward above all.
             self.base.set_attn_implementation("eager")
+
+    def build_network(
+        self, layout: TokenLayout, scaling: TokenScaling, encoder: TextEncoder
+    ) -> RecurrentDenoiser:
+        """The network that is trained, at its start."""
+        config = self.config
+        network: RecurrentDenoiser = RecurrentDenoiser(
+            token_width=layout.width,
+            text_dim=encoder.width,
+            scaling=asdict(scaling),
+            text_fingerprint=encoder.fingerprint,
+            trained_bases=(config.base,),
+            targets=config.targets,
+            example_dim=example_width(self.spec.hidden_size) if config.read_examples else 0,
+            **asdict(config.model),
+        )
+        return network
 
     def build_data(self) -> GeneratorData:
         """What batches are made of."""
@@ -167,7 +175,8 @@ class GeneratorTask:
                 )
             codec = AdapterCodec(layout=layout, scaling=known)
             names = list(dict.fromkeys(record.task for record in self.records))
-            return ZooTokens(zoo, codec, names, Path(self.config.cache)), known
+            cache = Path(self.config.cache) if self.config.cache else None
+            return ZooTokens(zoo, codec, names, cache), known
 
     def _memory(self) -> Memory | None:
         config, seed = self.config.remember, self.context.seed

@@ -25,6 +25,7 @@ def _within(module: str, config: str, build: str) -> Callable[[], tuple[type[Any
 
 
 TASKS: dict[str, Callable[[], tuple[type[Any], Build]]] = {
+    "baseline": _within("training.baseline_task", "BaselineTaskConfig", "build_baseline_task"),
     "benchmark": _within("training.benchmark_task", "BenchmarkConfig", "refuse_training"),
     "encoder": _within("training.encoder_task", "EncoderTaskConfig", "build_encoder_task"),
     "generator": _within("training.generator_task", "GeneratorTaskConfig", "build_generator_task"),

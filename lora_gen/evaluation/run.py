@@ -62,10 +62,10 @@ def evaluate(
         ways = build_baselines(ALL if is_all else baselines, sources(bench))
         shots = FEW_SHOTS if is_all else (FEW_SHOT,)
         runs = {
-            split: _measure(bench, found, ways, shots=shots, seeds=seeds, label=split)
+            split: measure(bench, found, ways, shots=shots, seeds=seeds, label=split)
             for split, found in splits.items()
         }
-        costs = _costs(bench, ways, [seconds for _, seconds in runs.values()])
+        costs = costs_of(bench, ways, [seconds for _, seconds in runs.values()])
     report = {
         "base": base,
         "generator": str(Path(generator).name),
@@ -80,7 +80,7 @@ def evaluate(
     return write_report(report, Path(out))
 
 
-def _measure(
+def measure(
     bench: Bench,
     tasks: Sequence[EvaluationTask],
     baselines: Sequence[Baseline],
@@ -89,7 +89,16 @@ def _measure(
     seeds: int,
     label: str,
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """(scores of every method, seconds an adapter of those that make some)."""
+    """The scores of every method, and the seconds an adapter of those that make some.
+
+    Args:
+        bench: Base, zoo and the generator that is evaluated.
+        tasks: What is asked.
+        baselines: Ways to adapters beside the generator.
+        shots: Numbers of examples that the base alone is shown.
+        seeds: Adapters of the generator whose scores are averaged.
+        label: Shown while it runs.
+    """
     stacks = [tasks[i : i + STACK] for i in range(0, len(tasks), STACK)]
     texts = [task.descriptions[0] for task in tasks]
     found: dict[str, list[float]] = {BASE: [], **{f"base {k}-shot": [] for k in shots}}
@@ -119,7 +128,7 @@ def _measure(
     return found, seconds
 
 
-def _costs(
+def costs_of(
     bench: Bench, baselines: Sequence[Baseline], seconds: Sequence[dict[str, float]]
 ) -> dict[str, dict[str, float]]:
     """Values kept and seconds an adapter; the least over splits, since the first one also fits."""

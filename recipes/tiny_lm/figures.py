@@ -109,7 +109,7 @@ def main() -> None:
     for page, tables in sections.items():
         text = new = page.read_text()
         for name, found in tables.items():
-            new = _replaced(new, name, found)
+            new = replaced(new, name, found)
         if check and new != text:
             sys.exit(f"`{page}` and reports differ. Run `python -m recipes.tiny_lm.figures`.")
         if not check:
@@ -123,7 +123,7 @@ def _report(name: str) -> dict[str, Any]:
     return found
 
 
-def _replaced(text: str, name: str, found: str) -> str:
+def replaced(text: str, name: str, found: str) -> str:
     """The page with the section between the markers of `name` replaced."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     before, rest = text.split(begin)

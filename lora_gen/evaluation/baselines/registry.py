@@ -1,10 +1,11 @@
-"""The baselines by name, each ready to answer texts with adapters."""
+"""The baselines by name or folder, each ready to answer texts with adapters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from lora_gen.codec.layout import TokenLayout
 from lora_gen.conditioning.chat import Chat
 from lora_gen.errors import ConfigError
 from lora_gen.evaluation.baselines.gaussian import TokenGaussian
+from lora_gen.evaluation.baselines.learned import is_learned, open_learned
 from lora_gen.evaluation.baselines.mean import mean_adapter
 from lora_gen.evaluation.baselines.multi_task import multi_task_adapter
 from lora_gen.evaluation.baselines.nearest import NearestText
@@ -115,17 +117,50 @@ class Sources:
 
 
 def build_baselines(names: Sequence[str], sources: Sources) -> list[Baseline]:
-    """The named baselines, in the order of `ALL`.
+    """The named baselines, in the order of `ALL`, then those that lie trained in folders.
 
     Raises:
-        ConfigError: A name is unknown.
+        ConfigError: A name is unknown and no folder of a trained baseline or generator.
     """
-    unknown = sorted(set(names) - set(ALL))
+    folders = [name for name in names if name not in ALL and is_learned(Path(name))]
+    unknown = sorted(set(names) - {*ALL, *folders})
     if unknown:
         raise ConfigError(
-            f"`{unknown[0]}` is not a baseline. There are: {', '.join(ALL)}. Or pass `all`."
+            f"`{unknown[0]}` is not a baseline. There are: {', '.join(ALL)}. Or pass `all`, or the "
+            "folder of a trained one."
         )
-    return [_build(name, sources) for name in ALL if name in names]
+    named = [_build(name, sources) for name in ALL if name in names]
+    return named + [learned_baseline(Path(folder), sources) for folder in folders]
+
+
+def learned_baseline(
+    folder: Path,
+    sources: Sources,
+    *,
+    name: str | None = None,
+    rank: int | None = None,
+    steps: int | None = None,
+) -> Baseline:
+    """A trained baseline or generator, in the same terms as the others.
+
+    Args:
+        folder: Where it was saved.
+        sources: The text encoder and the base.
+        name: What reports call it; by default its folder's name, or its run's.
+        rank: Rank of a generator's adapters; by default that of the sources.
+        steps: Sampler steps of a generator.
+
+    Raises:
+        ConfigError: It reads another text encoder.
+    """
+    encoder, spec = sources.pipe.encoder, sources.spec
+    found = open_learned(folder, encoder, spec, rank or sources.rank, steps=steps)
+    return Baseline(
+        name=name or (folder.parent.name if folder.name == "final" else folder.name),
+        adapters=found.adapters,
+        parameters=found.parameters,
+        told=found.told,
+    )
 
 
 def _build(name: str, sources: Sources) -> Baseline:
