@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.events import api
 
 from app.api_combine import add_combine_endpoints
+from app.api_pictures import add_picture_endpoints
 from app.service.candidates import Candidate
 from app.service.generation import GenerateRequest, Shape
 from app.service.search import Hit
@@ -29,6 +30,7 @@ def add_endpoints(parts: Parts) -> None:
     api(endpoints.list_adapters, **LIGHT)
     api(endpoints.cancel_generation, **LIGHT)
     add_combine_endpoints(parts)
+    add_picture_endpoints(parts)
 
 
 class Endpoints:

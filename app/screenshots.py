@@ -28,6 +28,41 @@ _PAINT = "scheme => document.body.classList.toggle('dark', scheme === 'dark')"
 INPUTS = "maria.lopez@acme.org\nj.doe@example.com"
 
 
+def empty(page: Page) -> None:
+    """The page as a visitor first sees it."""
+    page.wait_for_selector("#status .lg-note")
+
+
+def refused(page: Page) -> None:
+    """What a visitor is told who asks for nothing."""
+    page.click("#generate")
+    page.wait_for_selector(".toast-body, .toast-wrap .error")
+
+
+def busy(page: Page) -> None:
+    """An adapter that takes shape."""
+    page.click("#advanced button")
+    for slider, value in (("#candidates", "8"), ("#steps", "64"), ("#rank", "64")):
+        page.fill(f"{slider} input[type=number]", value)
+        page.press(f"{slider} input[type=number]", "Tab")
+    page.click("#advanced button")
+    page.fill("#description textarea", "keep only the digits")
+    page.click("#generate")
+    page.wait_for_selector("#shape td")
+
+
+def draw(page: Page) -> None:
+    """A style beside its base; the long run before it is cancelled."""
+    page.click("#cancel")
+    page.wait_for_selector("#status:has-text('Cancelled')")
+    page.reload()
+    page.wait_for_selector("#generate")
+    page.get_by_role("button", name="retro game pixels").click()
+    page.wait_for_function("document.querySelector('#description textarea').value.length > 0")
+    page.click("#generate")
+    page.wait_for_selector("#answers img")
+
+
 def generate(page: Page) -> None:
     """The first example, generated and tried."""
     page.locator("#examples button").first.click()
@@ -77,6 +112,10 @@ def about(page: Page) -> None:
 
 
 STEPS: dict[str, Callable[[Page], None]] = {
+    "empty": empty,
+    "refused": refused,
+    "busy": busy,
+    "draw": draw,
     "generate": generate,
     "try": compare,
     "inspect": inspect,

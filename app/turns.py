@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import gradio as gr
+from typing import Any
 
 
 class Line(list[Any]):
@@ -36,11 +33,11 @@ class Line(list[Any]):
         super().append(request)
 
 
-def take_turns(page: gr.Blocks) -> None:
+def take_turns(page: Any) -> None:
     """Make every line of a built page's queue one of turns.
 
     Args:
-        page: The page, with its queue, before the first visitor.
+        page: The `gr.Blocks`, with its queue, before the first visitor.
     """
     queue = page._queue
     for fn in page.fns.values():

@@ -51,6 +51,7 @@ DOORS = {
     "gradio": (
         "app/api.py",
         "app/api_combine.py",
+        "app/api_pictures.py",
         "app/lean.py",
         "app/server.py",
         "app/tabs/",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from app.service.models import Models
+from app.service.sessions import Session
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.algebra import add, scale
 from lora_gen.errors import AdapterMismatchError, BaseModelError
@@ -58,12 +60,35 @@ def answer_rows(
 
     Raises:
         AdapterMismatchError: An adapter does not fit the base.
-        BaseModelError: The base is not allowed, or cannot be loaded.
+        BaseModelError: The base is not allowed, cannot be loaded, or draws.
     """
+    if models.spec(base).kind == "diffusers":
+        raise BaseModelError(
+            f"`{base}` draws pictures, so it answers nothing in words. Ask `draw_captions`."
+        )
     for text in inputs:
         with models.runner(base) as runner:
             answers = [runner.answer([text], adapter)[0] for adapter in columns.values()]
         yield [text, *answers]
+
+
+def picture_rows(
+    models: Models, base: str, columns: Mapping[str, Adapter | None], captions: Sequence[str]
+) -> Iterator[tuple[str, list[bytes]]]:
+    """For each caption, as soon as they are drawn: it, and a PNG of each column.
+
+    The pictures of a caption start from the same noise, which is that of `draw_sheet`.
+
+    Raises:
+        AdapterMismatchError: An adapter does not fit the base.
+        BaseModelError: The base is not allowed, or cannot be loaded.
+    """
+    from lora_gen.evaluation.pictures import picture_png
+
+    for seed, caption in enumerate(captions):
+        with models.drawer(base) as drawer:
+            drawn = [drawer.draw([caption], adapter, seed=seed) for adapter in columns.values()]
+        yield caption, [picture_png(pictures[0]) for pictures in drawn]
 
 
 def draw_sheet(
@@ -80,3 +105,14 @@ def draw_sheet(
     with models.drawer(base) as drawer:
         drawn = [(title, drawer.draw(captions, adapter)) for title, adapter in columns.items()]
     return png_bytes(contact_sheet(captions, drawn, per_row=1))
+
+
+def keep_sheet(session: Session, png: bytes) -> Path:
+    """The file of a visitor's latest contact sheet."""
+    with session.work():
+        new, folder = session.new_folder()
+        for old in session.folder.glob("drawn-*.png"):
+            old.unlink(missing_ok=True)
+        path = folder.parent / f"drawn-{new}.png"
+        path.write_bytes(png)
+        return path

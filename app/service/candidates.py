@@ -56,11 +56,11 @@ class Keeper:
     Args:
         models: Say what a base is made of.
         quality: Forecasts from weights.
-        zoo: Opens the zoo; called at the first use.
+        zoo: The zoo of a base; opened at the first use.
     """
 
     def __init__(
-        self, models: Models, quality: QualityPredictor, zoo: Callable[[], ZooView]
+        self, models: Models, quality: QualityPredictor, zoo: Callable[[str], ZooView]
     ) -> None:
         self._models, self._quality, self._zoo = models, quality, zoo
 
@@ -121,8 +121,10 @@ class Keeper:
             own=own,
             zip=zip_folder(folder, new),
             norm=norm(adapter),
-            quality=self._quality.of(adapter, request.description, is_generated=True),
-            neighbors=tuple(self._zoo().neighbors(adapter, 3)),
+            quality=self._quality.of(
+                adapter, request.description, is_generated=True, record=record
+            ),
+            neighbors=tuple(self._zoo(request.base).neighbors(adapter, 3)),
         )
 
 

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from app.service import limits
-from app.service.answering import answer_rows, columns_of, common_base, draw_sheet
+from app.service.answering import (
+    answer_rows,
+    columns_of,
+    common_base,
+    draw_sheet,
+    picture_rows,
+)
 from app.service.candidates import Candidate, Keeper, says
 from app.service.downloads import loading_code, zip_entries
 from app.service.generation import GenerateRequest, Sampled, Shape, sample
@@ -26,6 +32,7 @@ from app.service.zoo_view import Neighbor, ZooView
 from app.settings import AppConfig, embedded_generators
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.peft_format import PROVENANCE_NAME
+from lora_gen.assets import asset_path
 from lora_gen.errors import ConditionError, ZooError
 
 ZOO_PREFIX = "zoo:"
@@ -38,9 +45,10 @@ class AppService:
         self.config = config
         self.models = Models(config.generator, config.bases, own_generators=embedded_generators())
         self.quality = QualityPredictor(config.encoder, self.models)
-        self._keeper = Keeper(self.models, self.quality, lambda: self.zoo)
+        self._keeper = Keeper(self.models, self.quality, self.zoo_of)
         self._lock = threading.Lock()
         self._index: TextIndex | None = None
+        self._zoos: dict[str, ZooView] = {}
         self._retries: Retries[Shape | list[Candidate]] = Retries(
             is_result=lambda update: isinstance(update, list),
             is_alive=lambda made: isinstance(made, list) and all(one.zip.exists() for one in made),
@@ -50,6 +58,16 @@ class AppService:
     def zoo(self) -> ZooView:
         """The zoo that is shown and searched."""
         return ZooView(self.config.zoo)
+
+    def zoo_of(self, base: str) -> ZooView:
+        """The zoo that the adapters of a base are compared with: an embedded base has its own."""
+        folder = asset_path(base, "zoo") if base in embedded_generators() else None
+        if folder is None or not folder.is_dir():
+            return self.zoo
+        with self._lock:
+            if base not in self._zoos:
+                self._zoos[base] = ZooView(folder)
+            return self._zoos[base]
 
     @cached_property
     def report(self) -> Report | None:
@@ -178,6 +196,24 @@ class AppService:
         base, columns = self._columns(session, references, strength=strength, blend=blend)
         return draw_sheet(self.models, base, columns, lines)
 
+    def drawings(
+        self,
+        session: Session,
+        references: Sequence[str],
+        captions: Any,
+        *,
+        strength: float = 1.0,
+        blend: bool = False,
+    ) -> tuple[list[str], Iterator[tuple[str, list[bytes]]]]:
+        """(titles of the columns, for each caption as soon as they are drawn its PNG pictures).
+
+        Raises:
+            LoraGenError: A value is unusable, or the adapters do not fit together.
+        """
+        lines = _lines(captions, limits.MAX_CAPTIONS)
+        base, columns = self._columns(session, references, strength=strength, blend=blend)
+        return ["input", *columns], picture_rows(self.models, base, columns, lines)
+
     def draws(self, base: str | None) -> bool:
         """Whether a base answers with pictures."""
         return base in self.models.bases and self.models.spec(str(base)).kind == "diffusers"
@@ -202,7 +238,8 @@ class AppService:
         title, path, adapter = self.resolve(session, reference)
         is_generated = (path / PROVENANCE_NAME).is_file()
         task = self._task_of(session, reference)
-        quality = self.quality.of(adapter, task, is_generated=is_generated)
+        record = None if reference.startswith(ZOO_PREFIX) else session.get(reference).record
+        quality = self.quality.of(adapter, task, is_generated=is_generated, record=record)
         inspection = examine(self.models, path, adapter, title=title, quality=quality)
         return inspection, self.zoo.neighbors(adapter)
 

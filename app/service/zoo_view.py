@@ -52,6 +52,7 @@ class ZooView:
         self._lock = threading.Lock()
         self._map: ZooMap | None = None
         self._stack: AdapterStack | None = None
+        self._modules: frozenset[str] = frozenset()
         self._frame: _Frame | None = None
 
     def entries(self, *, split: str | None = None, text: str = "") -> list[ZooEntry]:
@@ -131,6 +132,7 @@ class ZooView:
         if len(ids) < 3:
             return ZooMap(ids=tuple(ids), points=((0.0, 0.0),) * len(ids), explained=1.0), None
         adapters = [self.zoo.load(entry_id) for entry_id in ids]
+        self._modules = frozenset(name for adapter in adapters for name in adapter.pairs)
         stack = self._stack = AdapterStack(adapters, dtype=torch.float32)
         blocks = (adapters[start : start + _ROWS] for start in range(0, len(ids), _ROWS))
         rows = [AdapterStack(b, dtype=torch.float32).inner_products(stack) for b in blocks]
@@ -142,7 +144,7 @@ class ZooView:
     def _cosines(self, adapter: Adapter) -> Tensor | None:
         """Cosine with every adapter on the map, (B,)."""
         self.map()
-        if self._stack is None or self._frame is None:
+        if self._stack is None or self._frame is None or self._modules.isdisjoint(adapter.pairs):
             return None
         asked = AdapterStack([adapter], dtype=torch.float32)
         try:

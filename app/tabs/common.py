@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from app.pictures.markup import add, element, render
 from app.service.service import AppService
 from app.service.sessions import Session, Sessions
 from lora_gen.errors import LoraGenError
@@ -79,19 +78,3 @@ def told(error: Exception) -> gr.Error:
         title="That did not work",
         print_exception=False,
     )
-
-
-def answer_table(head: list[str], rows: list[list[str]]) -> str:
-    """Markup of answers: a table on a wide screen, cards on a phone."""
-    box = element("div", class_="lg-answers", role="region", aria_label="Answers", tabindex="0")
-    made = add(box, "table")
-    top = add(add(made, "thead"), "tr")
-    for name in head:
-        add(top, "th", name, scope="col")
-    body = add(made, "tbody")
-    for row in rows:
-        line = add(body, "tr")
-        for name, cell in zip(head, row, strict=True):
-            known = "lg-given" if name == "input" else "lg-answer"
-            add(line, "td", cell or "(no answer)", data_label=name, class_=known)
-    return render(box)

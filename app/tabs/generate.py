@@ -46,6 +46,14 @@ CANCELLING = f"() => {json.dumps(note('Cancelling …', kind='busy'))}"
 sampler's last word would stand there for ever."""
 
 
+SHOW_RESULT = """() => {
+  const result = document.querySelector("#status");
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (innerWidth < 768) result.scrollIntoView({behavior: calm ? "auto" : "smooth"});
+}"""
+"""On a phone the result stands below the form: whoever asks is led there."""
+
+
 class GenerateTab:
     """The tab's components and handlers."""
 
@@ -81,17 +89,17 @@ class GenerateTab:
             elem_id="base",
             visible=len(bases) > 1,
         )
+        with gr.Row():
+            self.run = gr.Button("Generate", variant="primary", elem_id="generate", scale=3)
+            self.cancel = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False)
         self._examples = [example for example in EXAMPLES if example[2] in bases]
         self.examples = gr.Dataset(
             components=[gr.Textbox(visible=False)],
             samples=[[description] for description, _, _ in self._examples],
-            label="Or click one of these",
+            label="Or fill it in with one of these",
             type="index",
             elem_id="examples",
         )
-        with gr.Row():
-            self.run = gr.Button("Generate", variant="primary", elem_id="generate", scale=3)
-            self.cancel = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False)
         with gr.Accordion("Inputs or examples of the task (optional)", open=False):
             self.prompts = gr.Textbox(
                 label="Inputs without answers, one a line", lines=3, elem_id="prompts"
@@ -160,6 +168,7 @@ class GenerateTab:
             [self.status, self.cancel],
             queue=False,
             trigger_mode="once",
+            js=SHOW_RESULT,
             **PRIVATE,
         )
         done = started.then(self.generate, asked, shown, trigger_mode="once", **SAMPLING, **PRIVATE)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.pictures.findings import note
-from app.pictures.markup import add, element, render
 from app.service.service import AppService
 from app.service.sessions import Session
-from app.tabs.common import answer_table
+from app.tabs.answers import answer_table, picture_table
 
 
 def trial(
@@ -22,7 +20,7 @@ def trial(
     titles: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[str]:
-    """Markup that grows with every answer; of a base that draws, one sheet of pictures.
+    """Markup that grows with every answer, a text or, of a base that draws, a picture.
 
     Args:
         service: What answers.
@@ -35,21 +33,13 @@ def trial(
     Raises:
         LoraGenError: A value is unusable, or the adapters do not fit together.
     """
-    if adapters and service.draws(service.resolve(session, str(adapters[0]))[2].base):
+    draws = adapters and service.draws(service.resolve(session, str(adapters[0]))[2].base)
+    if draws:
         yield note("Drawing …", kind="busy")
-        yield _sheet(service.pictures(session, adapters, inputs, **options), str(inputs))
-        return
-    head, rows = service.answers(session, adapters, inputs, **options)
+    ask = service.drawings if draws else service.answers
+    head, rows = ask(session, adapters, inputs, **options)
     shown = [*head[:2], *titles] if titles else head
-    found: list[list[str]] = []
+    found: list[Any] = []
     for row in rows:
         found.append(row)
-        yield answer_table(shown, found)
-
-
-def _sheet(png: bytes, captions: str) -> str:
-    """Markup of a picture that we drew ourselves."""
-    box = element("div", class_="lg-scroll", role="region", aria_label="Pictures", tabindex="0")
-    data = base64.b64encode(png).decode()
-    add(box, "img", src=f"data:image/png;base64,{data}", alt=f"Base and adapters draw: {captions}")
-    return render(box)
+        yield picture_table(shown, found) if draws else answer_table(shown, found)

@@ -176,6 +176,11 @@ def png_bytes(image: Image) -> bytes:
     return buffer.getvalue()
 
 
+def picture_png(picture: Tensor) -> bytes:
+    """One picture (3, H, W) in [0, 1] as a PNG file."""
+    return png_bytes(_to_image(picture))
+
+
 def _to_image(picture: Tensor) -> Image:
     from PIL import Image
 

@@ -43,6 +43,7 @@ def test_endpoints_are_listed_with_their_types(client: Any) -> None:
         "/answer_inputs",
         "/cancel_generation",
         "/compress_adapter",
+        "/draw_captions",
         "/generate_adapters",
         "/inspect_adapter",
         "/interpolate_adapters",
@@ -51,6 +52,16 @@ def test_endpoints_are_listed_with_their_types(client: Any) -> None:
         "/search_zoo",
         "/similar_adapters",
     ]
+
+
+def test_style_is_drawn_beside_its_base_and_answers_nothing_in_words(client: Any) -> None:
+    options = ("tiny_sd", 1, 4, 2, 1.0, 0)
+    made, _ = client.predict("retro game pixels", *options, api_name="/generate_adapters")
+    new = [made["adapters"][0]["id"]]
+    path = client.predict(new, ["a green star"], 1.0, api_name="/draw_captions")
+    assert Path(path).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(Exception, match="draws pictures"):
+        client.predict(new, ["a green star"], 1.0, api_name="/answer_inputs")
 
 
 def test_inspect_endpoint_reports_on_an_upload(client: Any) -> None:

@@ -36,12 +36,12 @@ def drawn(tmp_path: Path) -> tuple[Session, str]:
     return session, new
 
 
-def test_trial_of_a_base_that_draws_is_one_sheet(
+def test_trial_of_a_base_that_draws_shows_its_picture_beside_that_of_the_adapter(
     service: AppService, drawn: tuple[Session, str]
 ) -> None:
     session, new = drawn
-    *_, markup = trial(service, session, [new], "a red <b> circle")
-    assert markup.count("<img") == 1
+    *_, first, markup = trial(service, session, [new], "a red <b> circle\na star")
+    assert (first.count("<img"), markup.count("<img")) == (2, 4)
     assert "data:image/png;base64,iVBOR" in markup
     assert "&lt;b&gt;" in markup
 
@@ -51,7 +51,7 @@ def test_candidate_of_a_base_that_draws_is_a_diffusers_folder(
 ) -> None:
     base = str(picture_base())
     request = GenerateRequest(description="a style", base=base)
-    keeper = Keeper(service.models, service.quality, lambda: service.zoo)
+    keeper = Keeper(service.models, service.quality, lambda _: service.zoo)
     made = Sampled(adapters=tuple(random_picture_adapters(1)), records=({"base": base},))
     session = Session(tmp_path / "session")
     (candidate,) = keeper.keep(session, request, made, threading.Event())

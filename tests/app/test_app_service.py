@@ -156,6 +156,18 @@ def test_heat_map_orders_layers_as_numbers() -> None:
     assert markup.index(">1</th>") < markup.index(">2</th>") < markup.index(">10</th>")
 
 
+def test_heat_map_of_a_unet_has_a_row_for_each_block() -> None:
+    block = "unet.{}.attentions.{}.transformer_blocks.0.attn{}.to_q"
+    places = [("up_blocks.0", 0, 1), ("mid_block", 0, 2), ("down_blocks.1", 0, 1)]
+    norms = {block.format(*place): 3.0 for place in places}
+    norms |= {block.format("up_blocks.0", 1, 1): 4.0, "unet.conv_in": 1.0}
+    markup = heat_map(norms, caption="c")
+    rows = [markup.index(f">{row}</th>") for row in ("down 1", "mid", "up 0", "ends")]
+    assert rows == sorted(rows)
+    assert all(f">{kind}</th>" in markup for kind in ("conv", "self q", "cross q"))
+    assert "2 modules together: 5.000" in markup
+
+
 def test_map_places_a_member_where_it_stands() -> None:
     vectors = torch.randn(12, 40, generator=torch.Generator().manual_seed(0)).double()
     frame = _Frame(vectors @ vectors.mT)
