@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from lora_gen.zoo.entry import ZooEntry
 from lora_gen.zoo.store import Zoo
 
 MAX_ON_MAP = 1_000
+MAX_FAMILIES = 5
+OTHERS = "others"
 _ROWS = 64
 """Adapters whose inner products with all others are computed at a time."""
 
@@ -39,6 +42,12 @@ class Neighbor:
     entry: ZooEntry
     cosine: float
     """Of the delta weights, -1 to 1."""
+
+
+def family_of(entry: ZooEntry) -> str:
+    """What sort of thing an entry works on: the first word of its family, `date` of `date_iso`."""
+    found = re.match(r"[a-z]+", entry.family)
+    return found.group() if found else OTHERS
 
 
 class ZooView:
@@ -68,6 +77,14 @@ class ZooView:
     def counts(self) -> dict[str, int]:
         """Split -> number of entries."""
         return dict(Counter(entry.split for entry in self._entries))
+
+    def families(self) -> dict[str, int]:
+        """Family -> number of entries: the largest ones, at last all others together."""
+        found = Counter(map(family_of, self._entries))
+        rest = found.pop(OTHERS, 0)
+        named = found.most_common(MAX_FAMILIES)
+        rest += found.total() - sum(count for _, count in named)
+        return dict(named) | ({OTHERS: rest} if rest else {})
 
     def entry(self, entry_id: str) -> ZooEntry:
         """The entry of that id.

@@ -11,6 +11,7 @@ from app.pictures.zoo_map import ON_CLICK as MAP_ON_CLICK
 from app.pictures.zoo_map import Point, zoo_map
 from app.service.candidates import says
 from app.service.limits import MAX_EXPORT
+from app.service.zoo_view import OTHERS, family_of
 from app.tabs.common import LIGHT, PRIVATE, Parts, sentences
 from app.tabs.listing import ON_CLICK, SHOWN, entry_list
 from lora_gen.errors import LoraGenError
@@ -95,22 +96,24 @@ class ZooTab:
     def draw(self, request: gr.Request) -> str:
         """The map with the visitor's own adapters on it."""
         zoo = self._parts.service.zoo
-        found = zoo.map()
+        found, families = zoo.map(), zoo.families()
         points = []
         for entry_id, (x, y) in zip(found.ids, found.points, strict=True):
             entry = zoo.entry(entry_id)
-            point = Point(id=entry_id, x=x, y=y, group=entry.split, title=says(entry))
-            points.append(point)
+            family = family_of(entry)
+            group = family if family in families else OTHERS
+            points.append(Point(id=entry_id, x=x, y=y, group=group, title=says(entry)))
         for own in reversed(self._parts.session(request).adapters()):
             place = zoo.place(own.adapter)
             if place is not None:
                 x, y = place
                 points.append(Point(id=own.id, x=x, y=y, group="", title=own.title, own=True))
         caption = (
-            f"{len(found.ids)} adapters, near each other when their weights point the same way "
-            f"(the plane keeps {found.explained:.0%} of the variance). Click one to inspect it."
+            f"{len(found.ids)} adapters, colored by what they work on, near each other when their "
+            f"weights point the same way (the plane keeps {found.explained:.0%} of the variance). "
+            "Click one to inspect it."
         )
-        return zoo_map(points, zoo.counts(), caption=caption)
+        return zoo_map(points, families, caption=caption)
 
     def rows(self, text: str, split: str) -> str:
         """The list of the entries that match."""

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,17 +14,19 @@ from app.__main__ import config_of, parser
 from app.pictures.heat_map import heat_map
 from app.pictures.markup import element, render, table
 from app.service import limits
-from app.service.downloads import zip_folder
+from app.service.downloads import loading_code, zip_folder
 from app.service.generation import GenerateRequest
 from app.service.models import Models
 from app.service.quality import Forecast, QualityPredictor
 from app.service.search import Wanted
 from app.service.sessions import MAX_ADAPTERS, OwnAdapter, Session, Sessions
 from app.service.uploads import read_rows, receive_adapter
-from app.service.zoo_view import _Frame
+from app.service.zoo_view import MAX_FAMILIES, OTHERS, ZooView, _Frame
 from app.settings import AppConfig
 from lora_gen.adapter.adapter import Adapter, LoraPair
+from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.io import save_adapter
+from lora_gen.assets import asset_path
 from lora_gen.errors import (
     AdapterFormatError,
     ConditionError,
@@ -31,6 +34,8 @@ from lora_gen.errors import (
     GeneratorError,
     LoraGenError,
 )
+from lora_gen.evaluation.behavior import TaskRunner
+from lora_gen.zoo.store import Zoo
 
 
 def _adapter() -> Adapter:
@@ -166,6 +171,28 @@ def test_heat_map_of_a_unet_has_a_row_for_each_block() -> None:
     assert rows == sorted(rows)
     assert all(f">{kind}</th>" in markup for kind in ("conv", "self q", "cross q"))
     assert "2 modules together: 5.000" in markup
+
+
+def test_families_are_the_largest_sorts_and_all_others() -> None:
+    sorts = ["date_iso", "date_month", "id_words", "a", "b", "c", "d", "e", "", "<b>"]
+    zoo = ZooView.__new__(ZooView)
+    zoo._entries = [SimpleNamespace(family=sort) for sort in sorts]  # type: ignore[misc]
+    found = zoo.families()
+    assert (found["date"], found[OTHERS], len(found)) == (2, 4, MAX_FAMILIES + 1)
+    assert sum(found.values()) == len(sorts)
+
+
+def test_code_to_copy_answers_as_the_page_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Zoo.open(asset_path("tiny_lm", "zoo"), read_only=True) as zoo:
+        adapter = zoo.load(next(e.id for e in zoo.entries() if e.task.startswith("pair_value")))
+    spec = BaseModelSpec.from_config("tiny_lm")
+    save_adapter(adapter, tmp_path / "lora-7", base=spec)
+    monkeypatch.chdir(tmp_path)
+    exec(loading_code(spec, "7", "port=6362"), {})
+    (answer,) = TaskRunner("tiny_lm").answer(["port=6362"], adapter)
+    assert capsys.readouterr().out.strip().splitlines()[-1] == answer
 
 
 def test_map_places_a_member_where_it_stands() -> None:
