@@ -1,4 +1,7 @@
-"""`python -m app.screenshots --out docs/screenshots`: a picture of each tab, after real use."""
+"""`python -m app.screenshots --out FOLDER`: a picture of each tab and state, after real use.
+
+`--ship docs/app` also copies those that the READMEs show to where they look for them.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,14 @@ SIZES: dict[str, ViewportSize] = {
 }
 SCHEMES = ("dark", "light")
 """The last one is what the next tab is used in."""
+
+SHIPPED = {
+    "generate.png": "generate-wide-light.png",
+    "draw.png": "draw-wide-light.png",
+    "zoo.png": "zoo-wide-light.png",
+    "phone.png": "generate-phone-light.png",
+}
+"""The pictures of the READMEs, and which of all they are."""
 
 PATIENCE_MS, SETTLE_MS = 300_000, 600
 _PAINT = "scheme => document.body.classList.toggle('dark', scheme === 'dark')"
@@ -168,14 +179,17 @@ def main(argv: list[str] | None = None) -> int:
     """Start the app unless `--url` names one, and take the pictures."""
     parser = argparse.ArgumentParser(prog="python -m app.screenshots", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/screenshots"))
+    parser.add_argument("--ship", type=Path, help="folder for those that the READMEs show")
     parser.add_argument("--url", help="an app that runs already")
     arguments = parser.parse_args(argv)
-    out = arguments.out.resolve()
+    out, ship = arguments.out.resolve(), (arguments.ship or arguments.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     running = None if arguments.url else start(AppConfig(port=0))
     try:
         for path in take(arguments.url or (running.url if running else ""), out):
             print(path)
+        for name, source in SHIPPED.items() if arguments.ship else ():
+            shutil.copyfile(out / source, ship / name)
     finally:
         if running is not None:
             running.close()

@@ -9,26 +9,26 @@ from app.pictures.findings import note
 from app.tabs.common import Parts
 
 _INTRODUCTION = """\
-### What this does
+## What this does
 
 A recurrent diffusion model samples the weights of a LoRA adapter from your description, in one
 run and without training. The download is an ordinary PEFT folder.
 
-### How good it is
+## How good it is
 
 The figures are the generator's own report: measured also on tasks and wordings that it was never
 shown, and none picked.
 """
 
 _NO_ENCODER = """\
-### Predicted quality
+## Predicted quality
 
 No quality encoder is installed, so the quality of an adapter is not predicted from its weights:
 compare its answers on your own inputs instead.
 """
 
 _PROGRAMS = """\
-### From a program
+## From a program
 
 Every button is an endpoint too: the link *Use via API* in the footer lists them with their types.
 
