@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from accelerate.utils import (  # type: ignore[import-untyped]
     DistributedDataParallelKwargs,
     GradientAccumulationPlugin,
 )
-from torch import nn
+from torch import Tensor, nn
 
 from lora_gen.errors import MissingDependencyError
 from training.checkpoint import Identity
 from training.config import RunConfig
 from training.ema import Ema
 from training.optimizer import build_optimizer
-from training.random_state import seed_everything
+from training.random_state import random_state_kept, seed_everything
 from training.recipe import Recipe
+from training.sharded import fill, is_sharded
 from training.state import TrainState
 from training.task import Task, TaskContext
 from training.tasks import find_task
@@ -51,6 +53,8 @@ class Run:
     """Steps in a row, up to now, that were left out because they were not finite."""
     saved_step: int = -1
     """Step of the newest checkpoint, or -1."""
+    twin: Task | None = None
+    """The task on one process, for what sharded weights cannot do; made when it is needed."""
     inherited: tuple[str, ...] = ()
     """Parents of the checkpoint that was resumed; forced, it may know more than the task does."""
 
@@ -58,6 +62,33 @@ class Run:
     def folder(self) -> Path:
         """The output folder."""
         return Path(self.recipe.run.output_dir)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the weights only."""
+        return is_sharded(self.state.model)
+
+    def averaged_twin(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> Task:
+        """The task with whole, averaged weights on this process alone.
+
+        Args:
+            tensors: From `state.tensors()`.
+        """
+        if self.twin is None:
+            settings = self.recipe.run
+            _, build_task = find_task(self.recipe.task_name)
+            with random_state_kept():
+                self.twin = build_task(
+                    self.recipe.task,
+                    TaskContext(
+                        seed=settings.seed,
+                        batch_size=settings.batch_size,
+                        device=self.accelerator.device,
+                    ),
+                )
+            self.twin.model.to(self.accelerator.device)
+        fill(self.twin.model, {**tensors["model"], **tensors["ema"]})
+        return self.twin
 
 
 def build_accelerator(settings: RunConfig) -> Accelerator:
@@ -104,19 +135,17 @@ def build_run(recipe: Recipe, accelerator: Accelerator) -> Run:
     seed_everything(settings.seed, "build")
     context = TaskContext(seed=settings.seed, batch_size=settings.batch_size, device=device)
     task = build_task(recipe.task, context)
-    model = accelerator.prepare(task.model)
-    state = TrainState(
-        model=task.model,
-        optimizer=build_optimizer(task.model, settings.optimizer),
-        ema=Ema(task.model, settings.ema),
-    )
+    # Together, since FSDP2 puts other parameters into both.
+    own_optimizer = build_optimizer(task.model, settings.optimizer)
+    model, optimizer = accelerator.prepare(task.model, own_optimizer)
+    state = TrainState(model=task.model, optimizer=own_optimizer, ema=Ema(task.model, settings.ema))
     seed_everything(settings.seed, "process", accelerator.process_index)
     return Run(
         recipe=recipe,
         accelerator=accelerator,
         task=task,
         model=model.train(),
-        optimizer=accelerator.prepare(state.optimizer),
+        optimizer=optimizer,
         state=state,
         identity=Identity(task.fingerprint(), accelerator.num_processes),
         generator=torch.Generator(device=device),

@@ -60,6 +60,7 @@ def save_checkpoint(
     processes: Sequence[Mapping[str, Any]],
     keep: int,
     parents: Sequence[str] = (),
+    tensors: Mapping[str, dict[str, torch.Tensor]] | None = None,
 ) -> Path:
     """Publish `checkpoint-<step>`, move `LATEST`, then prune.
 
@@ -71,6 +72,7 @@ def save_checkpoint(
         processes: Random state and pending log values of each process, by its index.
         keep: Verified checkpoints that survive.
         parents: Ids of what the weights were made from, for the manifest.
+        tensors: What `state.tensors()` gave, where all processes had to be asked.
 
     Returns:
         The new folder.
@@ -78,15 +80,15 @@ def save_checkpoint(
     Raises:
         StorageError: The disk is full or refuses; older checkpoints are untouched.
     """
-    groups = state.tensors()
+    groups = state.tensors() if tensors is None else tensors
     size = sum(t.numel() * t.element_size() for group in groups.values() for t in group.values())
     _require_space(root, size)
     final = root / f"checkpoint-{state.step}"
     if final.exists() and _damage(final):
         discard_folder(final)
     with publish_folder(final, overwrite=True, parents=parents) as temp:
-        for stem, tensors in groups.items():
-            _write_tensors(tensors, temp / f"{stem}.safetensors")
+        for stem, group in groups.items():
+            _write_tensors(group, temp / f"{stem}.safetensors")
         scalars = {
             "step": state.step,
             "batches_seen": state.batches_seen,

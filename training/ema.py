@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import EmaConfig
+from training.sharded import own_part, parted_like
 
 
 class Ema:
@@ -32,7 +33,9 @@ class Ema:
         if self._config.warmup:
             decay = min(decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(
-            list(self._averages.values()), list(self._parameters.values()), 1.0 - decay
+            [own_part(average) for average in self._averages.values()],
+            [own_part(parameter) for parameter in self._parameters.values()],
+            1.0 - decay,
         )
 
     @contextmanager
@@ -59,4 +62,4 @@ class Ema:
     def load_state_dict(self, averages: Mapping[str, Tensor]) -> None:
         """Copy averages in; the names must be those of `state_dict`."""
         for name, average in self._averages.items():
-            average.copy_(averages[name])
+            average.copy_(parted_like(averages[name], average))

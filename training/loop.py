@@ -25,8 +25,11 @@ from training.random_state import random_state, random_state_kept
 from training.reading import put_back
 from training.recipe import Recipe
 from training.resume import require_same_run
-from training.task import DerivedTask, EvaluatedTask
+from training.sharded import whole
+from training.task import DerivedTask, EvaluatedTask, Task
 from training.tracking import Tracking
+
+Tensors = Mapping[str, dict[str, Tensor]]
 
 
 @memory_for("train")
@@ -116,7 +119,9 @@ def _step(run: Run, stop: StopRequest) -> bool:
         losses.append(loss.detach())
         logged.append({"loss": losses[-1], **values})
         state.batches_seen += accelerator.num_processes
-    norm = accelerator.clip_grad_norm_(run.model.parameters(), settings.optimizer.max_grad_norm)
+    norm = whole(
+        accelerator.clip_grad_norm_(run.model.parameters(), settings.optimizer.max_grad_norm)
+    )
     finite = all(math.isfinite(float(value)) for value in (*losses, norm))
     bad, stopping = agree(accelerator, not finite, bool(stop.requested))
     if bad:
@@ -183,28 +188,40 @@ def _resume(run: Run, *, force: bool) -> None:
 
 
 def _evaluate(run: Run, tracking: Tracking) -> None:
-    task, model = run.task, run.state.model
-    if not isinstance(task, EvaluatedTask):
+    if not isinstance(run.task, EvaluatedTask):
         return
+    gathered = _gathered(run)
     with on_main(run.accelerator) as is_main:
         if is_main:
-            with random_state_kept(), _averaged(run):
-                scores = task.evaluate(model, run.state.step)
+            with random_state_kept(), _averaged(run, gathered) as task:
+                assert isinstance(task, EvaluatedTask)  # as `run.task` is
+                scores = task.evaluate(task.model, run.state.step)
             tracking.write({f"eval/{name}": value for name, value in scores.items()})
 
 
+def _gathered(run: Run) -> Tensors | None:
+    """All tensors, where they lie in parts on the processes, who must all be asked."""
+    return run.state.tensors() if run.is_sharded else None
+
+
 @contextmanager
-def _averaged(run: Run) -> Iterator[None]:
-    """Within it the task's model holds the averages, in evaluation mode."""
+def _averaged(run: Run, gathered: Tensors | None) -> Iterator[Task]:
+    """Within it the task's model holds the averages, whole and in evaluation mode."""
+    if gathered is not None:
+        twin = run.averaged_twin(gathered)
+        twin.model.eval()
+        yield twin
+        return
     with run.state.ema.applied():
         run.state.model.eval()
-        yield
+        yield run.task
     run.state.model.train()
 
 
 def _checkpoint(run: Run) -> None:
     own = {"random": random_state(), "meter": run.state.meter.state()}
     processes = gather(run.accelerator, own)
+    gathered = _gathered(run)
     with on_main(run.accelerator) as is_main:
         if is_main:
             save_checkpoint(
@@ -215,16 +232,18 @@ def _checkpoint(run: Run) -> None:
                 processes=processes,
                 keep=run.recipe.run.checkpoint.keep,
                 parents=_parents(run),
+                tensors=gathered,
             )
     run.saved_step = run.state.step
 
 
 def _save_artifact(run: Run, folder: Path) -> None:
+    gathered = _gathered(run)
     with on_main(run.accelerator) as is_main:
         if is_main:
             publishing = publish_folder(folder, overwrite=True, parents=_parents(run))
-            with publishing as temp, _averaged(run):
-                run.task.save(temp, run.state.model)
+            with publishing as temp, _averaged(run, gathered) as task:
+                task.save(temp, task.model)
             say(run.accelerator, f"Wrote `{folder}` from the averaged weights.")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lora_gen.errors import CheckpointError
 from training.ema import Ema
 from training.metrics import Meter
+from training.sharded import parted_like, whole
 
 
 @dataclass
@@ -31,7 +32,7 @@ class TrainState:
     """Micro-batches consumed by all processes together: the number of the next one."""
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """File stem -> tensors on the CPU, for safetensors."""
+        """File stem -> tensors on the CPU, for safetensors; sharded, every process must ask."""
         groups = {
             "model": _model_tensors(self.model),
             "ema": self.ema.state_dict(),
@@ -42,7 +43,7 @@ class TrainState:
             },
         }
         return {
-            stem: {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+            stem: {name: whole(t.detach()).cpu().contiguous() for name, t in tensors.items()}
             for stem, tensors in groups.items()
         }
 
@@ -60,7 +61,7 @@ class TrainState:
         for stem, own in targets.items():
             _require_same(stem, own, groups[stem])
             for name, tensor in own.items():
-                tensor.copy_(groups[stem][name])
+                tensor.copy_(parted_like(groups[stem][name], tensor))
         names = dict(self.model.named_parameters())
         for entry, value in groups["optimizer"].items():
             key, _, name = entry.partition(".")
@@ -73,7 +74,7 @@ class TrainState:
                     f"`{entry}` is {tuple(value.shape)} in the checkpoint's optimizer, but the "
                     f"model's parameter is {tuple(names[name].shape)}."
                 )
-            self.optimizer.state[names[name]][key] = value.to(names[name].device)
+            self.optimizer.state[names[name]][key] = parted_like(value, names[name])
 
 
 def _model_tensors(model: nn.Module) -> dict[str, Tensor]:
