@@ -19,7 +19,7 @@ from lora_gen.errors import ConfigError, ZooError
 from lora_gen.files import atomic_write_text
 from lora_gen.zoo.store import Zoo
 from training.bad_items import set_aside
-from training.token_shards import TokenShards
+from training.token_shards import StreamedTokens, TokenShards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +130,19 @@ class TextStateCache:
 
 
 class ZooTokens:
-    """Tokens of the zoo's adapters by task, in memory-mapped shards.
+    """Tokens of the zoo's adapters by task; memory stays flat as the zoo grows.
 
-    Memory stays flat as the zoo grows.
+    Args:
+        zoo: The adapters.
+        codec: Makes tokens of them.
+        tasks: The tasks that are wanted.
+        cache: Folder of memory-mapped shards, which hold as many values as the zoo; None encodes
+            the zoo's own files whenever they are asked for, and keeps nothing.
     """
 
-    def __init__(self, zoo: Zoo, codec: AdapterCodec, tasks: Sequence[str], cache: Path) -> None:
+    def __init__(
+        self, zoo: Zoo, codec: AdapterCodec, tasks: Sequence[str], cache: Path | None
+    ) -> None:
         by_task = {entry.task: entry.id for entry in zoo.entries() if entry.task}
         self.rows = {task: row for row, task in enumerate(t for t in tasks if t in by_task)}
         self.ids = tuple(by_task[task] for task in self.rows)
@@ -144,15 +151,24 @@ class ZooTokens:
         self.fingerprint = blake2b(f"{ids}{codec.scaling}".encode(), digest_size=8).hexdigest()
         kind = blake2b(f"{codec.layout}{codec.scaling}".encode(), digest_size=8).hexdigest()
 
-        def encode(entry_id: str) -> Tensor:
+        def encode(entry_id: str, source: Zoo = zoo) -> Tensor:
             try:
-                adapter = zoo.load(entry_id)
+                adapter = source.load(entry_id)
             except ZooError as error:
-                raise set_aside(zoo.folder, entry_id, error) from error
+                raise set_aside(source.folder, entry_id, error) from error
             return codec.encode(adapter)
 
+        def encode_again(entry_id: str) -> Tensor:
+            with Zoo.open(folder, read_only=True) as source:
+                return encode(entry_id, source)
+
+        folder = zoo.folder
         shape = (codec.layout.num_tokens, codec.layout.width + 1)
-        self.shards = TokenShards(cache / f"tokens-{kind}", self.ids, shape, encode)
+        self.shards: TokenShards | StreamedTokens
+        if cache is None:
+            self.shards = StreamedTokens(self.ids, shape, encode_again)
+        else:
+            self.shards = TokenShards(cache / f"tokens-{kind}", self.ids, shape, encode)
 
     def batch(self, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(float32 tokens (M, N, D) of tasks that have an adapter, their positions (M,))."""

@@ -77,7 +77,10 @@ class GeneratorTaskConfig:
     zoo: str | None = None
     """Zoo of adapters for the flow-matching loss and for distillation."""
     cache: str = "build/cache"
-    """Where the zoo's tokens are kept between runs."""
+    """Where the zoo's tokens are kept between runs, as large as the zoo; empty: nowhere.
+
+    Each batch then reads its adapters from the zoo itself.
+    """
     splits: tuple[str, ...] = ("seen",)
     """Splits to train on; the tasks of one named twice come twice as often."""
     validation_split: str = "unseen_composition"

@@ -175,7 +175,8 @@ class GeneratorTask:
                 )
             codec = AdapterCodec(layout=layout, scaling=known)
             names = list(dict.fromkeys(record.task for record in self.records))
-            return ZooTokens(zoo, codec, names, Path(self.config.cache)), known
+            cache = Path(self.config.cache) if self.config.cache else None
+            return ZooTokens(zoo, codec, names, cache), known
 
     def _memory(self) -> Memory | None:
         config, seed = self.config.remember, self.context.seed

@@ -1,4 +1,7 @@
-"""Tokens of a zoo in memory-mapped safetensors shards: neither memory nor start grows with it.
+"""Tokens of a zoo: in memory-mapped shards, or made of its adapters whenever they are asked for.
+
+Memory does not grow with the zoo in either way. Shards hold as many values as the zoo and are read
+at once; streaming keeps nothing, and pays a read and a canonical form for each adapter of a batch.
 
 A shard is named by the entries in it and is published by one rename, so a run that stopped goes on
 with the next shard, and a zoo that grew makes new shards alone.
@@ -83,3 +86,25 @@ class TokenShards:
             sync_folder(path.parent)
         finally:
             temp.unlink(missing_ok=True)
+
+
+class StreamedTokens:
+    """Tokens of entries, made of the zoo's own files for each batch: there is no second copy.
+
+    Args:
+        ids: Entries.
+        shape: Tokens of one adapter and their width (N, D).
+        encode: Id -> tokens (N, D).
+    """
+
+    def __init__(
+        self, ids: Sequence[str], shape: tuple[int, int], encode: Callable[[str], Tensor]
+    ) -> None:
+        self._ids, self._shape, self._encode = tuple(ids), shape, encode
+
+    def rows(self, indices: Sequence[int]) -> Tensor:
+        """Tokens of those entries, (M, N, D) float32, rounded as shards keep them."""
+        found = torch.empty(len(indices), *self._shape, dtype=torch.float16)
+        for row, index in enumerate(indices):
+            found[row] = self._encode(self._ids[index])
+        return found.float()

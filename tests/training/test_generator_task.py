@@ -32,6 +32,7 @@ from training.generator_task import GeneratorTask, build_generator_task
 from training.loop import train
 from training.recipe import Recipe, parse_recipe
 from training.task import EvaluatedTask, TaskContext
+from training.token_shards import StreamedTokens
 
 Make = Callable[..., Recipe]
 
@@ -165,6 +166,18 @@ def test_zoo_tokens_of_the_cache_are_those_encoded_before(recipe: Make, tmp_path
     assert second is not None
     assert torch.equal(first.shards.rows([0, 1]), second.shards.rows([0, 1]))
     assert [path.suffix for path in (tmp_path / "cache").rglob("*.*")] == [".safetensors"]
+
+
+def test_zoo_tokens_without_a_cache_are_those_of_the_zoo_itself(
+    recipe: Make, tmp_path: Path
+) -> None:
+    kept = _task(recipe(f"task.cache={tmp_path / 'cache'}")).zoo_tokens
+    streamed = _task(recipe("task.cache=''")).zoo_tokens
+    assert kept is not None
+    assert streamed is not None
+    assert torch.equal(streamed.shards.rows([0, 1]), kept.shards.rows([0, 1]))
+    assert streamed.fingerprint == kept.fingerprint
+    assert isinstance(streamed.shards, StreamedTokens)
 
 
 def test_generator_fingerprint_follows_its_data(recipe: Make, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training.token_shards import TokenShards
+from training.token_shards import StreamedTokens, TokenShards
 
 SHAPE = (6, 5)
 IDS = [f"id{i}" for i in range(7)]
@@ -82,3 +82,23 @@ def test_reading_does_not_hold_the_shards_in_memory(tmp_path):
     for index in range(4):
         store.rows([index])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
+
+
+def test_streamed_rows_are_those_of_the_shards(tmp_path):
+    source = torch.Generator().manual_seed(0)
+    known = {entry_id: torch.randn(SHAPE, generator=source) for entry_id in IDS}
+    shards = _shards(tmp_path, encode=known.__getitem__)
+    streamed = StreamedTokens(IDS, SHAPE, known.__getitem__)
+    assert torch.equal(streamed.rows([6, 0, 3]), shards.rows([6, 0, 3]))
+    assert streamed.rows([]).shape == (0, *SHAPE)
+
+
+def test_streaming_keeps_neither_memory_nor_files(tmp_path):
+    shape = (1024, 512)  # 2 MiB a row as it is encoded, 256 MiB in all
+    store = StreamedTokens([str(i) for i in range(128)], shape, lambda _: torch.ones(shape))
+    store.rows([0])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for index in range(128):
+        store.rows([index])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
+    assert list(tmp_path.iterdir()) == []
