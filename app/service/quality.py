@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.service.models import Models
 from lora_gen.adapter.adapter import Adapter
@@ -13,7 +14,7 @@ from lora_gen.errors import LoraGenError
 
 if TYPE_CHECKING:
     from lora_gen.retrieval.encoder import WeightEncoder
-    from lora_gen.retrieval.predict import Score
+    from lora_gen.retrieval.vectors import Vector
 
 NO_ENCODER = "not predicted: no quality encoder is installed"
 
@@ -64,38 +65,46 @@ class QualityPredictor:
         return self._folder is not None
 
     def of(
-        self, adapter: Adapter, text: str | None = None, *, is_generated: bool = False
+        self,
+        adapter: Adapter,
+        text: str | None = None,
+        *,
+        is_generated: bool = False,
+        record: Mapping[str, Any] | None = None,
     ) -> Forecast:
         """The forecast for an adapter.
 
         Args:
             adapter: The adapter; it names its base.
             text: What it should do, where that is known.
-            is_generated: Whether a generator made it; the encoder is not calibrated for that.
+            is_generated: Whether a generator made it: such adapters have intervals of their own.
+            record: How it was generated, where that is known.
         """
         if self._folder is None:
             return Forecast()
+        from lora_gen.retrieval.predict import score_adapter, score_generated
+
         try:
             with self._lock:
-                score = self._score(self._folder, adapter, text)
+                encoder = self._loaded(self._folder)
+                vector = None if text is None else self._vector(encoder, text)
+                if is_generated:
+                    score = score_generated(adapter, encoder, text=vector, record=record)
+                else:
+                    score = score_adapter(adapter, encoder, text=vector)
         except LoraGenError as error:
             return Forecast(reason=f"not predicted: {error}")
-        if is_generated and score.known:
-            from lora_gen.retrieval.predict import GENERATED, withheld
-
-            score = withheld(score, GENERATED)
         if not score.known:
             return Forecast(reason=f"unknown: {score.reason}")
         return Forecast(accuracy=score.accuracy, low=score.low, high=score.high, reason="")
 
-    def _score(self, folder: Path, adapter: Adapter, text: str | None) -> Score:
+    def _loaded(self, folder: Path) -> WeightEncoder:
         from lora_gen.retrieval.encoder import WeightEncoder
-        from lora_gen.retrieval.predict import score_adapter
 
         if self._encoder is None:
             self._encoder = WeightEncoder.from_pretrained(folder)
-        if text is None:
-            return score_adapter(adapter, self._encoder)
+        return self._encoder
+
+    def _vector(self, encoder: WeightEncoder, text: str) -> Vector:
         reader = self._models.text_encoder()
-        vector = self._encoder.embed_texts(reader.encode([text]), reader)[0]
-        return score_adapter(adapter, self._encoder, text=vector)
+        return encoder.embed_texts(reader.encode([text]), reader)[0]

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lora_gen.cli.common import print_json, print_table, quiet_libraries
 from lora_gen.cli.options import AdapterFolder, Json
+
+if TYPE_CHECKING:
+    from lora_gen.retrieval.encoder import WeightEncoder
+    from lora_gen.retrieval.vectors import Vector
+
+
+def _vector(encoder: WeightEncoder, text: str | None) -> Vector | None:
+    """The encoder's vector of a description, if there is one."""
+    if text is None:
+        return None
+    from lora_gen.conditioning.text import TextEncoder
+
+    reader = TextEncoder.from_pretrained()
+    return encoder.embed_texts(reader.encode([text]), reader)[0]
 
 
 def score(
@@ -16,7 +30,11 @@ def score(
     *,
     text: Annotated[
         str | None,
-        typer.Option("--text", help="What the adapter should do; judged on that."),
+        typer.Option(
+            "--text",
+            help="What the adapter should do; judged on that. Default for a generated adapter: the "
+            "description it was made from.",
+        ),
     ] = None,
     encoder: Annotated[
         Path | None,
@@ -31,19 +49,21 @@ def score(
     from lora_gen.adapter.io import load_adapter
     from lora_gen.adapter.peft_format import PROVENANCE_NAME
     from lora_gen.cli.search import require_encoder
-    from lora_gen.retrieval.predict import DOUBTFUL_FIT, GENERATED, score_adapter, withheld
+    from lora_gen.errors import ConfigError
+    from lora_gen.retrieval.predict import DOUBTFUL_FIT, score_adapter, score_generated
+    from lora_gen.strict_json import read_json
 
     quiet_libraries()
-    trained = require_encoder(encoder)
-    wanted = None
-    if text is not None:
-        from lora_gen.conditioning.text import TextEncoder
-
-        reader = TextEncoder.from_pretrained()
-        wanted = trained.embed_texts(reader.encode([text]), reader)[0]
-    found = score_adapter(load_adapter(adapter), trained, text=wanted)
-    if found.known and (adapter / PROVENANCE_NAME).is_file():
-        found = withheld(found, GENERATED)
+    trained, loaded = require_encoder(encoder), load_adapter(adapter)
+    if (adapter / PROVENANCE_NAME).is_file():
+        record = read_json(adapter / PROVENANCE_NAME, error=ConfigError)
+        own = record.get("text") if trained.generated else None
+        # Judged on what it was made from; the intervals know nothing of other wishes.
+        is_own = isinstance(own, str) and text in (None, own)
+        wanted = _vector(trained, own) if is_own else None
+        found = score_generated(loaded, trained, text=wanted, record=record)
+    else:
+        found = score_adapter(loaded, trained, text=_vector(trained, text))
     if json_output:
         print_json(found.to_dict())
         return

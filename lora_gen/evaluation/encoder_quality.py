@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lora_gen.evaluation.encoder_retrieval import one_hot, recipe_row
 from lora_gen.evaluation.statistics import mean_interval
-from lora_gen.models.quality import spread
+from lora_gen.models.quality import QualityEnsemble, spread
 from lora_gen.retrieval.corpus import Corpus
 from lora_gen.retrieval.facts import FACTS, fact_labels
 from lora_gen.retrieval.fit import ridge_solution
@@ -73,10 +73,10 @@ def ensemble_rows(
 
 
 def calibration(
-    reader: CorpusReader, kind: int, quality_BM: Tensor, truth_B: Tensor
+    quality: QualityEnsemble, kind: int, quality_BM: Tensor, truth_B: Tensor
 ) -> dict[str, Any]:
     """Coverage and width of the intervals; coverage with an interval over adapters."""
-    reach_B = reader.model.quality.reach[kind] * spread(quality_BM)
+    reach_B = quality.reach[kind] * spread(quality_BM)
     low_B = (quality_BM.mean(1) - reach_B).clamp_min(0)
     high_B = (quality_BM.mean(1) + reach_B).clamp_max(1)
     inside_B = (truth_B >= low_B - 1e-6) & (truth_B <= high_B + 1e-6)

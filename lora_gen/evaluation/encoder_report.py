@@ -212,7 +212,7 @@ def quality_report(evidence: Evidence, reader: CorpusReader) -> dict[str, Any]:
         rows = ensemble_rows(reader, evidence.texts, test)
         for kind, (method, (_, quality_BM)) in enumerate(rows.items()):
             own = goodness(quality_BM.mean(1), truth_B)
-            found[method] = {**own, **calibration(reader, kind, quality_BM, truth_B)}
+            found[method] = {**own, **calibration(reader.model.quality, kind, quality_BM, truth_B)}
         alone_BS = rows["weights alone"][0]
         known_B = reader.model.quality.distance(alone_BS) <= reader.model.quality.limit
         result[name] = {

@@ -21,6 +21,7 @@ from lora_gen.retrieval.features import (
     module_features,
     side_features,
 )
+from lora_gen.retrieval.generated import GENERATED_NAME, GeneratedQuality
 from lora_gen.retrieval.shown import Examples, shown_states
 from lora_gen.retrieval.vectors import Vector, to_vector
 
@@ -43,11 +44,17 @@ class WeightEncoder:
     Args:
         model: The trained network.
         frames: What it sees modules through; hashed frames where nothing is given.
+        generated: How good generated adapters are, where that was measured.
     """
 
-    def __init__(self, model: AdapterEncoder, frames: Frames | None = None) -> None:
+    def __init__(
+        self,
+        model: AdapterEncoder,
+        frames: Frames | None = None,
+        generated: GeneratedQuality | None = None,
+    ) -> None:
         self.model = model.requires_grad_(False).train(False)
-        self.frames = frames
+        self.frames, self.generated = frames, generated
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> WeightEncoder:
@@ -69,8 +76,12 @@ class WeightEncoder:
                 f"`{folder}` does not load as an adapter encoder ({error}). Train it again."
             ) from error
 
-        frames = folder / FRAMES_NAME
-        return cls(model, BaseFrames.load(frames) if frames.is_file() else None)
+        frames, generated = folder / FRAMES_NAME, folder / GENERATED_NAME
+        return cls(
+            model,
+            BaseFrames.load(frames) if frames.is_file() else None,
+            GeneratedQuality.load(generated) if generated.is_file() else None,
+        )
 
     @property
     def width(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,9 +23,15 @@ base's coordinates more than half (AUROC 0.94)."""
 
 
 GENERATED = (
-    "it was generated, and of generated adapters the intervals hold too few (docs/encoder.md). "
-    "Try it on a few inputs instead."
+    "it was generated, and this encoder's intervals were not calibrated for that. Try it on a few "
+    "inputs instead."
 )
+_ASKED_OTHERWISE = (
+    "it was generated from more, or from other, than one description, and the intervals are "
+    "calibrated for descriptions. Try it on a few inputs instead."
+)
+_CALIBRATED = {"prompts": [], "examples": [], "guidance_scale": 1.0, "targets": "all-linear"}
+"""What a generator's record says of adapters like those of the calibration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | No
     """What the weights alone say of an adapter's quality; the base is not run.
 
     Of generated adapters the intervals hold too few, and an `Adapter` does not say that it is one:
-    pass its score through `withheld`.
+    use `score_generated`.
 
     Args:
         adapter: The adapter; it names its base.
@@ -95,20 +101,10 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | No
     alone = encoder.model.quality_input(summary_BS, modules)
     found = encoder.model.quality_input(summary_BS, modules, agreement_B)
     distance, limit = float(ensemble.distance(alone)), float(ensemble.limit)
-    place = encoder.model.config.embed_dim + NUM_SHAPE_FEATURES - 2
-    fit = float((alone[0, place] - ensemble.mean[place]) / ensemble.std[place])
+    fit = _base_fit(encoder.model, alone)
     reason = _unknown(adapter, encoder, distance, limit)
     if reason:
-        return Score(
-            known=False,
-            reason=reason,
-            accuracy=None,
-            low=None,
-            high=None,
-            distance=distance,
-            limit=limit,
-            base_fit=fit,
-        )
+        return _nothing(reason, distance=distance, limit=limit, base_fit=fit)
     quality = ensemble(found)
     middle = float(quality.mean())
     reach = float(ensemble.reach[0 if text is None else 1] * spread(quality))
@@ -123,6 +119,79 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | No
         base_fit=fit,
         facts=_facts(encoder.model, alone),
     )
+
+
+@torch.no_grad()
+def score_generated(
+    adapter: Adapter,
+    encoder: WeightEncoder,
+    *,
+    text: Vector | None,
+    record: Mapping[str, Any] | None = None,
+) -> Score:
+    """What weights and description say of a generated adapter's quality; the base is not run.
+
+    Args:
+        adapter: The adapter; it names its base.
+        encoder: Calibrated for generated adapters, or nothing is known.
+        text: The encoder's vector of the description it was generated from.
+        record: How it was generated, as far as that is known.
+
+    Raises:
+        AdapterValueError: The adapter has no effect, or values that are not finite.
+    """
+    model, quality = encoder.model, encoder.generated
+    modules = encoder.modules(encoder.features(adapter))
+    summary_BS = model.summary(modules)
+    fit = _base_fit(model, model.quality_input(summary_BS, modules))
+    if quality is None or text is None:
+        reason = GENERATED if quality is None else _ASKED_OTHERWISE
+        return _nothing(reason, distance=0.0, limit=0.0, base_fit=fit)
+    vector_BE, text_BE = model.embed(modules, summary_BS), torch.from_numpy(text)[None]
+    told_BS = model.quality_input(summary_BS, modules, (vector_BE * text_BE).sum(1))
+    input_BF = quality.inputs(told_BS, text_BE, vector_BE)
+    distance, limit = float(quality.distance(input_BF)), float(quality.limit)
+    reason = _unknown(adapter, encoder, distance, limit)
+    if any((record or {}).get(name, value) != value for name, value in _CALIBRATED.items()):
+        reason = reason or _ASKED_OTHERWISE
+    if adapter.max_rank > int(quality.max_rank):
+        reason = reason or (
+            f"its rank is {adapter.max_rank}, and the intervals were calibrated on generated "
+            f"adapters of rank {int(quality.max_rank)} at most"
+        )
+    if reason:
+        return _nothing(reason, distance=distance, limit=limit, base_fit=fit)
+    predicted_B = quality.predict(input_BF)
+    low_B, high_B = quality.interval(predicted_B)
+    return Score(
+        known=True,
+        reason="",
+        accuracy=float(predicted_B),
+        low=float(low_B),
+        high=float(high_B),
+        distance=distance,
+        limit=limit,
+        base_fit=fit,
+    )
+
+
+def _nothing(reason: str, *, distance: float, limit: float, base_fit: float) -> Score:
+    return Score(
+        known=False,
+        reason=reason,
+        accuracy=None,
+        low=None,
+        high=None,
+        distance=distance,
+        limit=limit,
+        base_fit=base_fit,
+    )
+
+
+def _base_fit(model: AdapterEncoder, alone: Tensor) -> float:
+    """See `Score.base_fit`."""
+    place = model.config.embed_dim + NUM_SHAPE_FEATURES - 2
+    return float((alone[0, place] - model.quality.mean[place]) / model.quality.std[place])
 
 
 def withheld(score: Score, reason: str) -> Score:

@@ -34,13 +34,16 @@ def sections() -> dict[str, str]:
     """Name of each marked section of the page -> what it should hold."""
     own = report(MEASURED)
     quality = own["quality"]
+    generated = report(OTHERS / "generated.json")
     return {
         "retrieval": tables.retrieval_table(own["retrieval"]),
         "unseen": tables.unseen_table(own["retrieval"]["methods"]["encoder"]),
         "baselines": tables.baselines_table(report(OTHERS / "baselines.json"), own["retrieval"]),
         "quality": tables.quality_tables(quality),
         "facts": tables.facts_table(quality["unseen tasks and recipes"]["facts"]),
-        "generated": tables.generated_table(report(OTHERS / "generated.json")),
+        "generated": tables.generated_table(generated),
+        "generated-methods": tables.generated_methods_table(generated),
+        "choosing": tables.choosing_line(generated),
         "speed": tables.speed_table(report(OTHERS / "speed.json")),
         "kills": tables.kills_line(report(OTHERS / "kills.json")),
     }

@@ -13,6 +13,14 @@ _UNSEEN = {
     "unseen_argument": "argument of a known step",
     "unseen_primitive": "step",
 }
+_ASKED = {
+    "all": "anything",
+    "seen": "seen task",
+    "unseen_wording": "seen task in new words",
+    "unseen_composition": "new pair of known steps",
+    "unseen_argument": "new argument of a known step",
+    "unseen_primitive": "new step",
+}
 _ANSWERED = {
     "training": "trained too little, well or too hard",
     "oddness": "ordinary, or broken or random",
@@ -103,21 +111,50 @@ def facts_table(facts: Report) -> str:
 
 
 def generated_table(report: Report) -> str:
-    """What `score` says of generated adapters."""
+    """What `score` says of generated adapters, by what was new to the generator."""
     rows = [
         [
-            name.replace("_", " "),
+            _ASKED[name],
             str(found["adapters"]),
-            f"{found['known']:.2f}",
-            f"{found['tau']:.3f}",
-            f"{found['mae']:.3f}",
+            f"{found['accuracy']:.2f}",
+            *(f"{found[key]:.3f}" for key in ("tau", "mae")),
             cell(found["coverage"]),
             f"{found['mean width']:.2f}",
+            cell(report["left out"][name]["coverage"]) if name in report["left out"] else "",
         ]
         for name, found in report["splits"].items()
     ]
-    head = ["tasks", "adapters", "known", "Kendall τ", "mean error", "90% interval covers", "width"]
+    head = ["asked for", "adapters", "accuracy", "Kendall τ", "mean error", "90% interval covers"]
+    return _table([*head, "width", "covers, never calibrated on such"], rows)
+
+
+def generated_methods_table(report: Report) -> str:
+    """The same adapters judged by less."""
+    methods = dict(sorted(report["methods"].items(), key=lambda item: -item[1]["tau"]))
+    rows = [
+        [
+            _strong(name),
+            *(f"{found[key]:.3f}" for key in ("tau", "r2", "mae")),
+            cell(found["coverage"]),
+            f"{found['mean width']:.2f}",
+        ]
+        for name, found in methods.items()
+    ]
+    head = ["what is read", "Kendall τ", "R²", "mean error", "90% interval covers", "width"]
     return _table(head, rows)
+
+
+def choosing_line(report: Report) -> str:
+    """What the candidate with the best prediction gains."""
+    found = report["choosing"]
+    return (
+        f"Of {found['candidates']} candidates for one request ({found['requests']} requests of "
+        f"tasks kept apart), the one with the best prediction does {cell(found['chosen'])}, a "
+        f"random one {found['random']['value']:.3f}, the best in hindsight "
+        f"{found['best in hindsight']['value']:.3f}. Gain over the first: "
+        f"{cell(found['gain']['over first'])}, over a random one: "
+        f"{cell(found['gain']['over random'])}."
+    )
 
 
 def speed_table(report: Report) -> str:

@@ -1,7 +1,8 @@
 """Put a trained encoder and its report under `lora_gen/assets/tiny_lm/encoder`.
 
 python -m recipes.tiny_lm.ship_encoder --encoder build/tiny_lm/encoder/final
-    --report build/tiny_lm/encoder_report --assets lora_gen/assets/tiny_lm
+    --report build/tiny_lm/encoder_report --generated build/tiny_lm/generated.safetensors
+    --assets lora_gen/assets/tiny_lm
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import torch
 from lora_gen.files import publish_folder
 from lora_gen.models.adapter_encoder import AdapterEncoder
 from lora_gen.retrieval.base_frames import FRAMES_NAME
+from lora_gen.retrieval.generated import GENERATED_NAME
 
-MAX_BYTES = 10 * 2**20
+MAX_BYTES = 11 * 2**20
 
 
-def ship_encoder(encoder: Path, report: Path | None, target: Path) -> int:
+def ship_encoder(
+    encoder: Path, report: Path | None, target: Path, *, generated: Path | None = None
+) -> int:
     """Write the encoder in float16, half the bytes; returns the size of the folder.
 
     Raises:
@@ -30,6 +34,8 @@ def ship_encoder(encoder: Path, report: Path | None, target: Path) -> int:
         model.save_pretrained(folder)
         if (encoder / FRAMES_NAME).is_file():
             shutil.copy(encoder / FRAMES_NAME, folder / FRAMES_NAME)
+        if generated is not None:
+            shutil.copy(generated, folder / GENERATED_NAME)
         for path in sorted(report.glob("report.*")) if report else ():
             shutil.copy(path, folder / path.name)
         size = sum(path.stat().st_size for path in folder.iterdir())
@@ -45,9 +51,12 @@ def main() -> None:
     )
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--generated", type=Path, help="calibration for generated adapters")
     parser.add_argument("--assets", type=Path, required=True)
     args = parser.parse_args()
-    print(f"{ship_encoder(args.encoder, args.report, args.assets / 'encoder') / 2**20:.1f} MiB")
+    target = args.assets / "encoder"
+    size = ship_encoder(args.encoder, args.report, target, generated=args.generated)
+    print(f"{size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from lora_gen.retrieval import predict
 from lora_gen.retrieval.encoder import WeightEncoder
 from lora_gen.retrieval.facts import SHOWN
 from lora_gen.retrieval.fit import fit_reach, fit_support
+from lora_gen.retrieval.fit_generated import GeneratedRows, fit_generated
 from lora_gen.retrieval.frames import HashedFrames
+from lora_gen.retrieval.generated import Learned, generated_inputs
 
 
 def adapter(seed: int = 0, **options):
@@ -109,6 +111,60 @@ def test_score_of_a_generated_adapter_is_withheld(encoder, monkeypatch, tmp_path
     found = json.loads(lora_gen("score", made, "--encoder", tmp_path, "--json").stdout)
     assert (found["known"], found["accuracy"], found["facts"]) == (False, None, [])
     assert "it was generated" in found["reason"]
+
+
+@pytest.fixture
+def calibrated(encoder):
+    """The encoder, calibrated on adapters whose descriptions say their own vectors."""
+    sets = [encoder.modules(encoder.features(adapter(seed))) for seed in range(40)]
+    with torch.no_grad():
+        vectors = torch.cat([encoder.model.embed(m, encoder.model.summary(m)) for m in sets])
+        told = torch.cat(
+            [
+                encoder.model.quality_input(encoder.model.summary(m), m, (v * v).sum()[None])
+                for m, v in zip(sets, vectors, strict=True)
+            ]
+        )
+    learned = Learned(texts=vectors[:8], adapters=vectors[:8])
+    rows = GeneratedRows(
+        inputs=generated_inputs(learned, told, vectors, vectors),
+        truth=torch.linspace(0, 1, 40),
+        tasks=tuple(map(str, range(40))),
+        kinds=("seen",) * 40,
+        ranks=(4,) * 40,
+    )
+    encoder.generated = fit_generated(learned, rows, rows)
+    return encoder
+
+
+def test_generated_adapter_gets_an_interval_of_its_own(calibrated) -> None:
+    text = calibrated.embed(calibrated.features(adapter(3)))
+    score = predict.score_generated(adapter(3), calibrated, text=text)
+    assert score.known
+    assert 0 <= score.low <= score.accuracy <= score.high <= 1
+    assert score.facts == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"text": None}, "from more, or from other"),
+        ({"record": {"examples": [["a", "b"]]}}, "from more, or from other"),
+        ({"record": {"guidance_scale": 2.0}}, "from more, or from other"),
+    ],
+)
+def test_generated_adapter_of_another_kind_is_unknown(calibrated, options, reason) -> None:
+    text = calibrated.embed(calibrated.features(adapter(3)))
+    score = predict.score_generated(adapter(3), calibrated, **{"text": text, **options})
+    assert (score.known, score.accuracy) == (False, None)
+    assert reason in score.reason
+
+
+def test_generated_adapter_of_a_larger_rank_is_unknown(calibrated) -> None:
+    text = calibrated.embed(calibrated.features(adapter(3)))
+    large = random_adapter(tiny_spec(), seed=3, rank=6)
+    score = predict.score_generated(large, calibrated, text=text)
+    assert not score.known
 
 
 def test_recipes_that_err_alike_widen_the_intervals() -> None:
