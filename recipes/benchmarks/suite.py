@@ -95,7 +95,7 @@ def write_report(folder: Path, title: str, rows: Sequence[Row], facts: Mapping[s
     atomic_write_json(folder / "report.json", report)
     if all("setup_mib" in row for row in rows):
         atomic_write_text(folder / "report.md", _table(title, rows, machine | dict(facts)))
-        _figure(folder / "report.svg", title, rows)
+        draw(folder / "report.svg", report)
         return
     lines = [f"# {title}", "", *_plain_table(rows), ""]
     lines += [f"- {key}: {value}" for key, value in (machine | dict(facts)).items()]
@@ -127,18 +127,51 @@ def _table(title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"- {key}: {value}" for key, value in facts.items()), ""])
 
 
-def _figure(path: Path, title: str, rows: Sequence[Row]) -> None:
+def draw(path: Path, report: Mapping[str, Any]) -> None:
+    """The picture of a report: sizes with the fitted power, anything else as bars."""
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "lora_gen"
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 0.4 * len(rows) + 1.4), layout="constrained")
-    names = [row["name"] for row in rows]
-    axes.barh(names, [row["cpu_seconds"] for row in rows], color="#4c78a8")
+    rows = report["rows"]
+    has_growth = "growth_exponent" in report
+    height = 3.4 if has_growth else 0.4 * len(rows) + 1.4
+    figure, axes = plt.subplots(figsize=(7, height), layout="constrained")
+    (_growth if has_growth else _bars)(axes, report)
+    axes.set_title(report["title"])
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _bars(axes: Any, report: Mapping[str, Any]) -> None:
+    names = [row["name"] for row in report["rows"]]
+    axes.barh(names, [row["cpu_seconds"] for row in report["rows"]], color="#4c78a8")
     axes.set_xscale("log")
     axes.invert_yaxis()
     axes.set_xlabel("CPU seconds for one adapter (logarithmic)")
-    axes.set_title(title)
-    figure.savefig(path)
-    plt.close(figure)
+
+
+def _growth(axes: Any, report: Mapping[str, Any]) -> None:
+    """Measured sizes, and seconds = c * values ** exponent by least squares on logarithms."""
+    rows, exponent = report["rows"], report["growth_exponent"]
+    key = "cpu_seconds" if report["machine"]["gpu"] is None else "seconds"
+    values = [row["values"] for row in rows]
+    level = sum(math.log(r[key]) - exponent * math.log(r["values"]) for r in rows) / len(rows)
+    fitted = [math.exp(level + exponent * math.log(value)) for value in values]
+    axes.plot(values, fitted, lw=1, color="gray", label=f"values ** {exponent}")
+    axes.plot(values, [row[key] for row in rows], "o", color="#4c78a8", label="measured")
+    for row in rows:
+        axes.annotate(
+            row["name"],
+            (row["values"], row[key]),
+            fontsize=7,
+            xytext=(4, -8),
+            textcoords="offset points",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("values of the adapter")
+    axes.set_ylabel("CPU seconds" if key == "cpu_seconds" else "seconds")
+    axes.legend(fontsize=7, frameon=False)

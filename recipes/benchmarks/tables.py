@@ -1,17 +1,20 @@
-"""The tables of README.md in this folder, out of the reports beside it.
+"""The tables of README.md in this folder and of docs/scale.md, and the pictures, out of reports/.
 
 python -m recipes.benchmarks.tables
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from lora_gen.files import atomic_write_text
+from recipes.benchmarks.suite import draw
 
 _HERE = Path(__file__).parent
 README = _HERE / "README.md"
+PAGES = (README, _HERE.parents[1] / "docs" / "scale.md")
 REPORTS = _HERE / "reports"
 _BLOCK = re.compile(r"(<!-- report (\w+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 
@@ -27,8 +30,11 @@ def filled(text: str, reports: Path = REPORTS) -> str:
 
 
 def main() -> None:
-    """Write the tables into the README."""
-    atomic_write_text(README, filled(README.read_text("utf-8")))
+    """Write the tables into the pages, and draw the pictures."""
+    for page in PAGES:
+        atomic_write_text(page, filled(page.read_text("utf-8")))
+    for picture in REPORTS.glob("*/report.svg"):
+        draw(picture, json.loads((picture.parent / "report.json").read_text("utf-8")))
 
 
 if __name__ == "__main__":

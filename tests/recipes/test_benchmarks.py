@@ -12,6 +12,7 @@ from lora_gen.errors import ConfigError
 from recipes.benchmarks.ours import large_generator, macs_a_token
 from recipes.benchmarks.peers import DND_SHAPES, DndLayer, Mamba2, RpgDenoiser, T2lNetwork
 from recipes.benchmarks.suite import growth_exponent, write_report
+from recipes.benchmarks.tables import PAGES, filled
 from training.benchmark_task import BenchmarkConfig, refuse_training
 from training.task import TaskContext
 
@@ -104,3 +105,14 @@ def test_benchmark_is_not_trained():
     context = TaskContext(seed=0, batch_size=1, device=torch.device("cpu"))
     with pytest.raises(ConfigError, match="is measured, not trained or exported"):
         refuse_training(BenchmarkConfig(suite="peers"), context)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_of_the_page_are_those_of_the_reports(page):
+    assert filled(page.read_text("utf-8")) == page.read_text("utf-8")
+
+
+def test_report_of_sizes_draws_the_fitted_power(tmp_path):
+    rows = [{**ROW, "name": f"x/{n}", "values": n, "cpu_seconds": n / 1e6} for n in (10**6, 10**8)]
+    write_report(tmp_path, "Sizes", rows, {"growth_exponent": 1.0})
+    assert "values ** 1.0" in (tmp_path / "report.svg").read_text()
