@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,3 +67,13 @@ def test_shipped_report_says_what_the_encoder_reaches():
     assert methods["encoder"]["all"]["top1"]["low"] > 5 * best_control
     covered = report["quality"]["unseen tasks and recipes"]["methods"]["weights alone"]
     assert 0.87 <= covered["coverage"]["value"] <= 0.93
+
+
+def test_shipped_intervals_of_generated_adapters_hold_what_they_promise(encoder):
+    found = json.loads(Path("docs/encoder/generated.json").read_text(encoding="utf-8"))
+    assert 0.87 <= found["splits"]["all"]["coverage"]["value"] <= 0.93
+    own, control = (
+        found["methods"][name] for name in ("weights and description", "control: norms")
+    )
+    assert own["r2"] >= control["r2"] + 0.10
+    assert float(encoder.generated.max_rank) == 8
