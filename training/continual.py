@@ -43,12 +43,21 @@ class RememberConfig:
     """Old descriptions in each micro-batch."""
     weight: float = 1.0
     """Weight of the squared relative change of their adapters."""
+    share: float = 1.0
+    """How far from the weights before to the trained ones those lie that are saved at the end.
+
+    Less keeps more of the old tasks and learns less of the new ones (WiSE-FT, arXiv 2109.01903).
+    """
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.weight < 0:
             raise ConfigError(
                 f"`task.remember` has rows {self.rows} and weight {self.weight}; it needs at least "
                 "1 row and a weight of 0 or more."
+            )
+        if not 0 < self.share <= 1:
+            raise ConfigError(
+                f"`task.remember.share` is {self.share:g}, and must be above 0 and at most 1."
             )
 
 
@@ -92,6 +101,15 @@ class Memory:
             text_mask=mask,
             base_features=base_condition(self.spec, len(states)),
         )
+
+    @torch.no_grad()
+    def averaged(self, denoiser: RecurrentDenoiser) -> RecurrentDenoiser:
+        """The network `share` of the way from as it was to as it is; `denoiser` is not changed."""
+        found = deepcopy(denoiser)
+        before = dict(self.old.named_parameters())
+        for name, parameter in found.named_parameters():
+            parameter.copy_(before[name].to(parameter.device).lerp(parameter, self.config.share))
+        return found
 
     def loss(
         self,

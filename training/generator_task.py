@@ -299,6 +299,8 @@ class GeneratorTask:
         from lora_gen.pipeline import LoraGenPipeline
 
         denoiser: RecurrentDenoiser = model.denoiser  # type: ignore[assignment]
+        if self.memory is not None and self.memory.config.share < 1:
+            denoiser = self.memory.averaged(denoiser)
         LoraGenPipeline.build(denoiser, text_encoder=self.config.text_encoder).save_pretrained(
             folder
         )

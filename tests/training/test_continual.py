@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,31 @@ def test_the_old_network_is_neither_trained_nor_saved(world: Path, monkeypatch: 
     assert not any(p.requires_grad for p in task.memory.old.parameters())
     wanted = sum(p.numel() for p in task.denoiser.parameters())
     assert sum(p.numel() for p in task.model.parameters()) == wanted
+
+
+def test_averaged_network_lies_between_the_old_and_the_trained_one(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+):
+    task = going_on(world, monkeypatch)
+    assert task.memory is not None
+    task.memory.config = replace(task.memory.config, share=0.25)
+    with torch.no_grad():
+        for parameter in task.denoiser.parameters():
+            parameter.add_(1.0)
+    pairs = zip(
+        task.memory.averaged(task.denoiser).parameters(),
+        task.memory.old.parameters(),
+        task.denoiser.parameters(),
+        strict=True,
+    )
+    for between, before, after in pairs:
+        torch.testing.assert_close(between, before + 0.25)
+        torch.testing.assert_close(after, before + 1.0)
+
+
+def test_saved_share_is_above_nothing_and_at_most_all():
+    with pytest.raises(ConfigError, match=r"`task\.remember\.share` is 0, and must be above 0"):
+        RememberConfig(behaviors="x", share=0.0)
 
 
 def test_remembering_needs_something_to_remember(world: Path, monkeypatch: pytest.MonkeyPatch):
