@@ -28,6 +28,9 @@ MAX_TRACKED = 10_000
 MAX_AHEAD = 60.0
 """Seconds ahead of which no appointment is made."""
 
+OWN_PACE = 0.5
+"""Seconds between two tries of a visitor who has too many requests running."""
+
 FEW = 4
 """So many may always wait: one slow request, such as the first, must not shut out the next."""
 
@@ -210,7 +213,8 @@ class Guard:
             target = path.removeprefix(CALL).strip("/")
         waiting = self._waiting(session, target if isinstance(target, int | str) else "")
         if waiting.mine >= waiting.allowed:
-            wait = self._appointments.book(f"of {session}", soonest=1.0, each=waiting.each)
+            each = max(OWN_PACE, waiting.each)
+            wait = self._appointments.book(f"of {session}", soonest=1.0, each=each)
             mine = f"{waiting.mine} of your requests are running."
             return 429, f"{mine} Wait for one, or cancel it.", wait
         full = waiting.total >= self._config.max_queue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +78,6 @@ class TextIndex:
 
     def __init__(self, models: Models, zoo: ZooView) -> None:
         self._encoder = models.text_encoder()
-        self._lock = threading.Lock()
         self._owners = [
             (entry, wording) for entry in zoo.entries() for wording in entry.descriptions[:WORDINGS]
         ]
@@ -103,9 +101,8 @@ class TextIndex:
 
     @torch.no_grad()
     def _embed(self, texts: Sequence[str]) -> Tensor:
-        with self._lock:
-            parts = [
-                self._encoder.pool(self._encoder.encode(texts[start : start + _BATCH]))
-                for start in range(0, len(texts), _BATCH)
-            ]
+        parts = [
+            self._encoder.pool(self._encoder.encode(texts[start : start + _BATCH]))
+            for start in range(0, len(texts), _BATCH)
+        ]
         return torch.cat(parts) if parts else torch.zeros(0, self._encoder.width)

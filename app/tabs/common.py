@@ -19,7 +19,7 @@ from lora_gen.errors import LoraGenError
 LOGGER = logging.getLogger("lora_gen.app")
 LIGHT: dict[str, Any] = {"concurrency_id": "light", "concurrency_limit": 4}
 ANSWERING: dict[str, Any] = {"concurrency_id": "answering", "concurrency_limit": 1}
-SEARCHING: dict[str, Any] = {"concurrency_id": "searching", "concurrency_limit": 1}
+SEARCHING: dict[str, Any] = {"concurrency_id": "searching", "concurrency_limit": 2}
 SAMPLING: dict[str, Any] = {"concurrency_id": "sampling", "concurrency_limit": 1}
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.turns import Line, take_turns
+from app.turns import Line, Turns, take_turns
 
 
 def _ask(session: str, number: int = 0) -> Any:
@@ -47,6 +47,39 @@ def test_nobody_has_two_turns_more_than_who_waits_behind(names: str, running: st
 )
 def test_first_requests_go_before_second_ones(names: str, running: str, order: str) -> None:
     assert _line(names, running) == order
+
+
+def _queue(waiting: str, running: str, limit: int) -> Any:
+    def asked(name: str) -> Any:
+        return SimpleNamespace(session_hash=name, concurrency_id="line")
+
+    queue = SimpleNamespace(active_jobs=[[asked(name)] for name in running] + [None])
+    line = SimpleNamespace(concurrency_limit=limit, current_concurrency=len(running))
+    line.queue = [asked(name) for name in waiting]
+    queue.event_queue_per_concurrency_id = {"line": line}
+    return queue
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running", "limit", "chosen"),
+    [
+        ("ab", "", 1, "a"),
+        ("ab", "a", 1, None),
+        ("ab", "a", 2, "b"),
+        ("aa", "a", 2, None),
+        ("aab", "a", 4, "a"),
+        ("aab", "aa", 4, "b"),
+        ("", "", 2, None),
+    ],
+)
+def test_one_visitor_has_at_most_half_of_the_places(
+    waiting: str, running: str, limit: int, chosen: str | None
+) -> None:
+    queue = _queue(waiting, running, limit)
+    found = Turns(queue)()
+    assert (found[0][0].session_hash if found else None) == chosen
+    left = queue.event_queue_per_concurrency_id["line"].queue
+    assert len(left) == len(waiting) - (chosen is not None)
 
 
 def test_every_line_of_a_page_takes_turns() -> None:
