@@ -33,6 +33,30 @@ class JobResult:
     attempts: int = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """Where jobs run, and how often they are tried."""
+
+    executor: Executor = "local"
+    workers: int = 1
+    attempts: int = 3
+    address: str | None = None
+    gpus: float = 0.0
+    """Share of a GPU that a job asks a Ray cluster for."""
+
+    def run(self, function: str, jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[JobResult]:
+        """As `run_jobs`."""
+        return run_jobs(
+            function,
+            jobs,
+            executor=self.executor,
+            workers=self.workers,
+            attempts=self.attempts,
+            address=self.address,
+            resources={"CPU": 1, "GPU": self.gpus} if self.gpus else None,
+        )
+
+
 def run_jobs(
     function: str,
     jobs: Mapping[str, Mapping[str, Any]],

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_gen.errors import ConfigError
-from lora_gen.evaluation.bulk import BulkOptions
-from lora_gen.jobs import JobResult, call
+from lora_gen.jobs import JobOptions, JobResult, call
 
 
 def square(number: int, folder: str) -> int:
@@ -65,7 +64,7 @@ def node_of(number: int, folder: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KilledOnce(BulkOptions):
+class KilledOnce(JobOptions):
     """Jobs of which the first is killed at its first attempt, somewhere in its work."""
 
     marks: str
@@ -85,7 +84,7 @@ class KilledOnce(BulkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Here(BulkOptions):
+class Here(JobOptions):
     """Jobs in this process."""
 
     def run(self, function: str, jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[JobResult]:

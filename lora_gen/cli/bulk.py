@@ -13,7 +13,7 @@ from lora_gen.cli.common import console, handled, print_json, printable, quiet_l
 from lora_gen.cli.zoo_build import FAILED, ExecutorName
 
 if TYPE_CHECKING:
-    from lora_gen.evaluation.bulk import BulkOptions
+    from lora_gen.jobs import JobOptions
 
 bulk_app = typer.Typer(
     no_args_is_help=True,
@@ -159,10 +159,10 @@ def evaluate(
     _finish(measured, json_output)
 
 
-def _options(executor: ExecutorName, workers: int, gpus: float = 0.0) -> BulkOptions:
-    from lora_gen.evaluation.bulk import BulkOptions
+def _options(executor: ExecutorName, workers: int, gpus: float = 0.0) -> JobOptions:
+    from lora_gen.jobs import JobOptions
 
-    return BulkOptions(executor=executor.value, workers=workers, gpus=gpus)
+    return JobOptions(executor=executor.value, workers=workers, gpus=gpus)
 
 
 def _finish(ended: Iterable[tuple[str, dict[str, Any]]], json_output: bool) -> None:

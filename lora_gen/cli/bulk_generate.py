@@ -14,7 +14,7 @@ from lora_gen.cli.generate_large import is_large, write_large
 from lora_gen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lora_gen.evaluation.bulk import BulkOptions
+    from lora_gen.jobs import JobOptions
     from lora_gen.pipeline import LoraGenPipeline
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
@@ -54,7 +54,7 @@ def requests_of(
 
 
 def generate_many(
-    requests: Mapping[str, Asked], out: Path, options: BulkOptions
+    requests: Mapping[str, Asked], out: Path, options: JobOptions
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Write `out/NAME` for each request that is not there yet.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.evaluation.statistics import mean_interval
 from lora_gen.evaluation.tasks import evaluation_tasks
 from lora_gen.files import atomic_write_json, atomic_write_text, make_folder
-from lora_gen.jobs import Executor, JobResult, run_jobs
+from lora_gen.jobs import JobOptions
 from lora_gen.retrieval.vectors import Vectorizer, VectorRow
 from lora_gen.strict_json import read_json
 from lora_gen.zoo.store import Zoo
@@ -39,30 +38,6 @@ _ENCODED = 64
 """Adapters that a job reads for the index."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BulkOptions:
-    """Where jobs run."""
-
-    executor: Executor = "local"
-    workers: int = 1
-    attempts: int = 3
-    address: str | None = None
-    gpus: float = 0.0
-    """Share of a GPU that a job asks a Ray cluster for."""
-
-    def run(self, function: str, jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[JobResult]:
-        """As `run_jobs`."""
-        return run_jobs(
-            function,
-            jobs,
-            executor=self.executor,
-            workers=self.workers,
-            attempts=self.attempts,
-            address=self.address,
-            resources={"CPU": 1, "GPU": self.gpus} if self.gpus else None,
-        )
-
-
 class BulkVectorizer(Vectorizer):
     """Makes the vectors of a zoo's entries in jobs; an index that it is given to is filled by them.
 
@@ -75,7 +50,7 @@ class BulkVectorizer(Vectorizer):
 
     def __init__(
         self,
-        options: BulkOptions,
+        options: JobOptions,
         encoder: WeightEncoder | None = None,
         *,
         encoder_folder: Path | None = None,
@@ -158,7 +133,7 @@ def evaluate_adapters(
     *,
     base: str,
     out: Path,
-    options: BulkOptions,
+    options: JobOptions,
     inputs: int = 16,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Exact match of each adapter on its tests, beside the base's; what `out` holds is kept.

@@ -19,7 +19,7 @@ from lora_gen.errors import ConfigError
 from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.evaluation.fitting import FitConfig, fresh_adapter
 from lora_gen.evaluation.refine import refine
-from lora_gen.jobs import Executor, run_jobs
+from lora_gen.jobs import JobOptions
 from lora_gen.strict_json import parse_json
 from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import Zoo
@@ -28,8 +28,8 @@ _KEYS = frozenset(("task", "family", "split", "descriptions", "prompts", "exampl
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildOptions:
-    """How the adapters of a zoo are trained."""
+class BuildOptions(JobOptions):
+    """How the adapters of a zoo are trained, and where."""
 
     base: str
     rank: int = 8
@@ -37,12 +37,6 @@ class BuildOptions:
     lr: float = 1e-2
     batch: int = 4
     seed: int = 0
-    executor: Executor = "local"
-    workers: int = 1
-    attempts: int = 3
-    address: str | None = None
-    gpus: float = 0.0
-    """Share of a GPU that a job asks a Ray cluster for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +107,7 @@ def build_zoo(
             name: {"task": task, "options": asdict(options), "seed": options.seed + i}
             for i, (name, task) in enumerate(todo.items())
         }
-        for result in run_jobs(
-            "lora_gen.evaluation.zoo_build:train_task",
-            jobs,
-            executor=options.executor,
-            workers=options.workers,
-            attempts=options.attempts,
-            address=options.address,
-            resources={"CPU": 1, "GPU": options.gpus} if options.gpus else None,
-        ):
+        for result in options.run("lora_gen.evaluation.zoo_build:train_task", jobs):
             entry_id, accuracy = None, None
             if result.error is None:
                 factors, info = result.value

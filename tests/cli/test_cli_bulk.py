@@ -68,7 +68,7 @@ def _weights(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_gen.evaluation.bulk.BulkOptions.run", Here.run)
+    monkeypatch.setattr("lora_gen.jobs.JobOptions.run", Here.run)
 
 
 def test_bulk_generates_what_generate_does(world: Path, tmp_path: Path, here: None) -> None:

@@ -15,14 +15,13 @@ from retrieval_factories import BagOfWords, searchable_zoo
 from lora_gen.adapter.io import save_adapter
 from lora_gen.errors import ConfigError
 from lora_gen.evaluation.bulk import (
-    BulkOptions,
     BulkVectorizer,
     adapters_with_tests,
     encode_entries,
     evaluate_adapters,
     measure_adapters,
 )
-from lora_gen.jobs import JobResult
+from lora_gen.jobs import JobOptions, JobResult
 from lora_gen.retrieval.search import AdapterIndex
 
 NAMES = ("upper", "lower", "reverse")
@@ -45,7 +44,7 @@ def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 TESTS = {name: task_pairs(name, 20, 4) for name in (*NAMES, "title")}
 
 
-def _measured(folder: Path, base: Path, out: Path, options: BulkOptions | None = None) -> Any:
+def _measured(folder: Path, base: Path, out: Path, options: JobOptions | None = None) -> Any:
     found = adapters_with_tests(folder, TESTS)
     run = evaluate_adapters(found, base=str(base), out=out, options=options or Here(), inputs=4)
     return dict(run)

@@ -56,7 +56,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             else:
                 yield JobResult(name=name, value=train_task(**arguments))
 
-    monkeypatch.setattr("lora_gen.evaluation.zoo_build.run_jobs", run)
+    monkeypatch.setattr("lora_gen.jobs.run_jobs", run)
     return ran
 
 
