@@ -15,6 +15,7 @@ from app.tabs.combine import CombineTab
 from app.tabs.common import LIGHT, PRIVATE, Parts, sentences
 from app.tabs.generate import GenerateTab
 from app.tabs.inspect_it import InspectTab
+from app.tabs.lens import LensTab
 from app.tabs.search import SearchTab
 from app.tabs.try_it import TryTab
 from app.tabs.zoo import ZooTab
@@ -71,6 +72,8 @@ def build(parts: Parts) -> gr.Blocks:
                 inspection = InspectTab(parts)
             with gr.Tab("Combine", id="combine", elem_id="tab-combine") as combine_tab:
                 combined = CombineTab(parts)
+            with gr.Tab("Lens", id="lens", elem_id="tab-lens"):
+                LensTab(parts)
             with gr.Tab("Zoo", id="zoo", elem_id="tab-zoo") as zoo_tab:
                 zoo = ZooTab(parts)
             with gr.Tab("Search", id="search", elem_id="tab-search") as search_tab:

@@ -5,7 +5,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 AXE = ROOT / "tests" / "app" / "axe.min.js"
-TABS = ("Generate", "Try", "Inspect", "Combine", "Zoo", "Search", "About")
+TABS = ("Generate", "Try", "Inspect", "Combine", "Lens", "Zoo", "Search", "About")
 
 HOSTILE = (
     "<img src=x onerror=alert(1)><script>alert(2)</script>",

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.stacked import StackedFactors
 from lora_gen.evaluation.embedding import Embedder, lens_targets
-from lora_gen.evaluation.lens_fitting import contrastive_loss
 from lora_gen.evaluation.lens_measures import mean_average_precision
 from training.behavior_data import BehaviorRecord, ZooTokens
 from training.generator_config import GeneratorTaskConfig
 from training.generator_data import GeneratorData, Readers
 from training.generator_task import GeneratorTask
-from training.lens_objectives import similarity_loss
+from training.lens_objectives import agreement_loss, similarity_loss
 from training.lens_sentences import KnownSentences
 from training.task import TaskContext
 
@@ -33,7 +32,7 @@ class LensTaskConfig(GeneratorTaskConfig):
     """As for a language model; examples are (sentence, value)."""
 
     temperature: float = 0.1
-    """Divides cosines in both behavior losses."""
+    """Divides cosines where similarities are distilled, as when the zoo was trained."""
     base_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the frozen base's weights; bfloat16 is about twice as fast where the CPU has it."""
 
@@ -103,12 +102,15 @@ class LensGeneratorTask(GeneratorTask):
     def _behavior(
         self, factors: dict[str, tuple[Tensor, Tensor]], batch: dict[str, Any], adapters: int
     ) -> Tensor:
-        temperature, labels = self.config.temperature, batch["labels"]
+        labels = batch["labels"]
         vectors_NE = self.embedder.vectors_from(batch["states"], factors)
         own_BPE = vectors_NE.view(*labels.shape, -1)
-        if self.config.objective.behavior == "labels":
-            return contrastive_loss(own_BPE, labels, temperature).mean()
-        return similarity_loss(own_BPE, batch["teacher"], temperature).mean()
+        # not in bfloat16: sentences that lie near to each other would round to one cosine
+        with torch.autocast(labels.device.type, enabled=False):
+            if self.config.objective.behavior == "labels":
+                same_BPP = (labels[:, :, None] == labels[:, None]).float()
+                return agreement_loss(own_BPE, same_BPP).mean()
+            return similarity_loss(own_BPE, batch["teacher"], self.config.temperature).mean()
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, float]:

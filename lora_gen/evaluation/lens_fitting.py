@@ -51,8 +51,7 @@ def contrastive_loss(vectors_BPE: Tensor, labels_BP: Tensor, temperature: float)
     """
     similarity_BPP = vectors_BPE @ vectors_BPE.mT / temperature
     self_PP = torch.eye(labels_BP.shape[1], dtype=torch.bool, device=labels_BP.device)
-    logits_BPP = similarity_BPP.masked_fill(self_PP, -1e9)
-    log_share_BPP = logits_BPP.log_softmax(-1)
+    log_share_BPP = similarity_BPP.masked_fill(self_PP, -1e9).log_softmax(-1)
     same_BPP = (labels_BP[:, :, None] == labels_BP[:, None]) & ~self_PP
     counts_BP = same_BPP.sum(-1)
     loss_BP = -(log_share_BPP * same_BPP).sum(-1) / counts_BP.clamp_min(1)

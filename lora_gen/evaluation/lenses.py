@@ -20,6 +20,7 @@ from lora_gen.adapter.adapter import Adapter
 from lora_gen.conditioning.text import TextEncoder
 from lora_gen.evaluation.baselines.mean import mean_adapter
 from lora_gen.evaluation.baselines.nearest import NearestText
+from lora_gen.evaluation.baselines.ridge import KernelRidge
 from lora_gen.evaluation.baselines.soup import text_soups
 from lora_gen.evaluation.embedding import Embedder
 from lora_gen.evaluation.lens_fitting import Example, LensFitConfig, fit_lenses, lens_adapter
@@ -193,7 +194,7 @@ def seen_ids(zoo: Zoo) -> list[str]:
 
 
 def zoo_ways(embedder: Embeds, zoo: Zoo, encoder: TextEncoder) -> dict[str, Way]:
-    """Nearest, soup, mean and oracle lens; all but the last know entries of split `seen` only."""
+    """What a zoo gives by words, its mean and the oracle; all but that know split `seen` only."""
     seen, near = seen_ids(zoo), nearest_lenses(zoo, encoder, 1)
     entries = {entry.task: entry.id for entry in zoo.entries()}
 
@@ -206,12 +207,19 @@ def zoo_ways(embedder: Embeds, zoo: Zoo, encoder: TextEncoder) -> dict[str, Way]
         return text_soups(zoo, nearest(), [text], count=4, rank=zoo.get(seen[0]).rank)[0]
 
     @cache
+    def ridge() -> KernelRidge:
+        return KernelRidge(zoo, nearest(), rank=zoo.get(seen[0]).rank)
+
+    @cache
     def mean() -> Adapter:
         return mean_adapter(zoo, seen, rank=zoo.get(seen[0]).rank)
 
     return {
         "nearest lens": with_adapter(embedder, lambda task: near(task)[0]),
         "soup of 4 nearest": with_adapter(embedder, lambda task: soup(task.description)),
+        "kernel ridge from words": with_adapter(
+            embedder, lambda task: ridge().adapters([task.description])[0]
+        ),
         "mean lens": with_adapter(embedder, lambda task: mean()),
         ORACLE: with_adapter(embedder, lambda task: zoo.load(entries[task.name])),
     }

@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, help="folder of the generator")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="criteria of a split at most")
+    parser.add_argument("--splits", nargs="*", help="only these, such as unseen_primitive")
     parser.add_argument("--ways", nargs="*", help="only these besides base and oracle")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -132,6 +133,8 @@ def main() -> None:
         if args.ways is not None:
             ways = {name: ways[name] for name in dict.fromkeys((BASE, *args.ways, ORACLE))}
         splits = tasks_of([entry.task for entry in zoo.entries() if entry.task], args.limit)
+        if args.splits:
+            splits = {name: tasks for name, tasks in splits.items() if name in args.splits}
         for split, tasks in splits.items():
             for task in tasks:
                 name = f"{split}/{task.name}"

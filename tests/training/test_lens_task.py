@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from generator_factories import SIZES, StubTextEncoder
+from torch.nn.functional import normalize
 from training_factories import losses
 from transformers import BertConfig, BertModel
 
@@ -19,7 +20,7 @@ from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import Zoo
 from training import generator_task
 from training.behavior_data import BehaviorRecord, write_behaviors
-from training.lens_objectives import similarity_loss
+from training.lens_objectives import agreement_loss, similarity_loss
 from training.loop import train
 from training.recipe import Recipe, parse_recipe
 
@@ -123,3 +124,16 @@ def test_the_loss_moves_a_lens_to_the_teachers_similarities() -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.05
+
+
+def test_agreement_is_the_order_of_cosines_and_not_their_spread() -> None:
+    random = torch.Generator().manual_seed(2)
+    same = (torch.arange(8)[:, None] % 2 == torch.arange(8) % 2).float()[None]
+    mixed = torch.randn(1, 8, 6, generator=random)
+    apart = torch.eye(6)[:2].repeat(4, 1)[None]
+    losses = [
+        agreement_loss(normalize(x, dim=-1), same) for x in (apart, apart + 0.2 * mixed, mixed)
+    ]
+    assert float(losses[0]) == pytest.approx(0, abs=1e-4)
+    assert losses[0] < losses[1] < losses[2]
+    assert float(agreement_loss(torch.ones(1, 8, 6) / 6**0.5, same)) == pytest.approx(1)
