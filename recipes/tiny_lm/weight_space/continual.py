@@ -35,6 +35,10 @@ BEHAVIORS = "build/tiny_lm/behaviors.jsonl"
 FAMILIES = ("swapcase", "mask_vowels", "pair_flag", "id_constant", "address_zip_city")
 TRAINED, SHOWN, OLD = 10, 5, 16
 STEPS, LR, BATCH = 16, 8e-4, 8
+SHARES = (0.3, 0.5, 0.7)
+"""How far from the weights before to those after all increments an averaged generator lies."""
+AVERAGED = {"averaged": (LR, 1.0), "averaged, gentle": (LR / 2, 4.0)}
+"""Way -> learning rate and weight of what is remembered; both are averaged afterwards."""
 GOAL = ObjectiveConfig(
     flow_weight=0.0, lines_per_task=4, ranks=(1, 1, 2), drop_text=0.0, show_examples=0.0
 )
@@ -70,17 +74,19 @@ def open_task() -> GeneratorTask:
     return task
 
 
-def learn(task: GeneratorTask, records: Records, steps: int, memory: Memory | None) -> None:
+def learn(
+    task: GeneratorTask, records: Records, steps: int, memory: Memory | None, lr: float = LR
+) -> None:
     """Go on training on these tasks alone, at a rate that rises and falls."""
     task.memory = memory
     task.data = GeneratorData(
         records, GOAL, readers=task.data.readers, context=task.context, zoo_tokens=None
     )
-    optimizer = torch.optim.AdamW(task.denoiser.parameters(), lr=LR, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(task.denoiser.parameters(), lr=lr, betas=(0.9, 0.98))
     task.model.train()
     for step in range(steps):
         rate = min(1.0, (step + 1) / 5, (steps - step) / (0.3 * steps))
-        optimizer.param_groups[0]["lr"] = LR * rate
+        optimizer.param_groups[0]["lr"] = lr * rate
         with torch.autocast("cpu", torch.bfloat16):
             source = torch.Generator().manual_seed(step)
             loss, parts = task.loss(task.model, task.batch(step), source)
@@ -160,9 +166,47 @@ def run(bench: Bench, way: str) -> dict[str, Any]:
     }
 
 
-def _memory(task: GeneratorTask, records: Records) -> Memory:
+def run_averaged(bench: Bench, way: str) -> dict[str, dict[str, Any]]:
+    """Scores of weights between those before and those after all increments (WiSE-FT, 2109.01903).
+
+    It learns as "remember" does; each share is a generator that costs nothing more to train.
+    """
+    task, parts = open_task(), increments()
+    entries = {entry.task: entry for entry in bench.zoo.entries()}
+    new = [bench.task(entries[r.task]) for _, shown in parts for r in shown]
+    old = bench.tasks(("seen",), OLD, 1) + bench.tasks(("unseen_composition",), OLD, 1)
+    start = {name: value.clone() for name, value in task.denoiser.state_dict().items()}
+    before, new_before = accuracies(bench, task, old), accuracies(bench, task, new)
+    lr, weight = AVERAGED[way]
+    learned, seen = [], list(task.records)
+    for i, (trained, _) in enumerate(parts):
+        print(f"{way}, increment {i + 1} of {len(parts)}: {FAMILIES[i]}", flush=True)
+        learn(task, trained, STEPS, _memory(task, seen + learned, weight), lr)
+        learned += trained
+    end = {name: value.clone() for name, value in task.denoiser.state_dict().items()}
+    half, found = len(old) // 2, {}
+    for share in (*SHARES, 1.0):
+        task.denoiser.load_state_dict(
+            {
+                name: value.lerp(end[name], share) if value.is_floating_point() else end[name]
+                for name, value in start.items()
+            }
+        )
+        after = accuracies(bench, task, old)
+        found[f"{way}, {share:g} of the way"] = {
+            "old kept": _ratio(after, before),
+            "seen kept": _ratio(after[:half], before[:half]),
+            "compositions kept": _ratio(after[half:], before[half:]),
+            "new, before": interval(new_before),
+            "new, after": interval(accuracies(bench, task, new)),
+        }
+        print(share, found[f"{way}, {share:g} of the way"], flush=True)
+    return found
+
+
+def _memory(task: GeneratorTask, records: Records, weight: float = 1.0) -> Memory:
     """The network as it is now, asked with descriptions of what it knows."""
-    config = RememberConfig(behaviors=BEHAVIORS, rows=BATCH, weight=1.0)
+    config = RememberConfig(behaviors=BEHAVIORS, rows=BATCH, weight=weight)
     memory = Memory(task.denoiser, task.texts, task.spec, config=config, seed=0)
     memory.descriptions = [text for record in records for text in record.descriptions]
     return memory
@@ -192,8 +236,9 @@ def measure(bench: Bench, ways: Sequence[str] = ("remember", "naive", "retrain")
     report |= {"families": FAMILIES, "steps_of_an_increment": STEPS, "inputs": bench.inputs}
     report |= {"old_tasks": 2 * OLD, "new_tasks": SHOWN * len(FAMILIES)}
     for way in ways:
-        report["ways"][way] = run(bench, way)
-        print(way, report["ways"][way], flush=True)
+        found = run_averaged(bench, way) if way in AVERAGED else {way: run(bench, way)}
+        report["ways"] |= found
+        print(found, flush=True)
         save("continual", report)
     return report
 

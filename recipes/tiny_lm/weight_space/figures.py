@@ -1,13 +1,15 @@
 """Write the tables and pictures of docs/weight_space.md from the reports beside it.
 
-python -m recipes.tiny_lm.weight_space.figures
+python -m recipes.tiny_lm.weight_space.figures [--check]
 
 A report that does not exist leaves its section as it is.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,22 +45,50 @@ PLOTS: dict[str, tuple[float, Callable[[Any, Report], None]]] = {
 """Report -> height of its picture and what draws it."""
 
 
+def page(text: str, reports: dict[str, Report]) -> str:
+    """The page with every table as its report says."""
+    for section in TABLES:
+        text = _filled(text, section, reports)
+    return text
+
+
+def stale(text: str, reports: dict[str, Report]) -> list[str]:
+    """Sections whose table is not as its report says, and reports whose picture is missing."""
+    tables = [section for section in TABLES if _filled(text, section, reports) != text]
+    drawn = [f"{name}.svg" for name in PLOTS if name in reports]
+    return tables + [name for name in drawn if not (REPORTS / name).is_file()]
+
+
+def _filled(text: str, section: str, reports: dict[str, Report]) -> str:
+    name, make = TABLES[section]
+    if name not in reports:
+        return text
+    begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{make(reports[name])}\n{end}{rest.split(end)[1]}"
+
+
 def main() -> None:
-    """Write what there are reports for."""
+    """Write what there are reports for, or with `--check` only say what is not as they say."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="Write nothing; fail where it differs")
+    is_check = parser.parse_args().check
+    reports = {path.stem: json.loads(path.read_text()) for path in sorted(REPORTS.glob("*.json"))}
+    if is_check:
+        found = stale(PAGE.read_text(), reports)
+        sys.exit(f"{PAGE} is not as drawn: {', '.join(found)}" if found else 0)
+    PAGE.write_text(page(PAGE.read_text(), reports))
+    draw_all(reports)
+
+
+def draw_all(reports: dict[str, Report]) -> None:
+    """Every picture that there is a report for."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "lora_gen"
     from matplotlib import pyplot
 
-    reports = {path.stem: json.loads(path.read_text()) for path in sorted(REPORTS.glob("*.json"))}
-    text = PAGE.read_text()
-    for section, (name, make) in TABLES.items():
-        if name in reports:
-            begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
-            before, rest = text.split(begin)
-            text = f"{before}{begin}\n{make(reports[name])}\n{end}{rest.split(end)[1]}"
-    PAGE.write_text(text)
     for name, (height, draw) in PLOTS.items():
         if name in reports:
             figure = pyplot.figure(figsize=(7.5, height))

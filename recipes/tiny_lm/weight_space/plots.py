@@ -81,10 +81,10 @@ def continual_plot(figure: Any, report: Report) -> None:
     """Share of the old tasks' score that is left after each increment."""
     axes = figure.subplots()
     for name, found in report["ways"].items():
-        kept = found["old kept by increment"]
+        kept = found.get("old kept by increment")
         if kept:
             axes.plot(range(len(kept) + 1), [1.0, *kept], marker="o", ms=3, lw=1, label=name)
-        else:
+        elif kept is not None:
             axes.axhline(found["old kept"]["value"], ls=":", lw=1, color="gray", label=name)
     axes.axhline(0.95, lw=0.6, color="black")
     axes.set_xticks(range(len(report["families"]) + 1), ["before", *report["families"]], fontsize=7)

@@ -66,6 +66,20 @@ def federate_table(report: Report) -> str:
     return table(["aggregation", *(f"round {i + 1}" for i in range(rounds))], rows)
 
 
+def personal_table(report: Report) -> str:
+    """What clients get, those of the federation and new ones."""
+    head = [
+        "a client's adapter",
+        f"of the {report['clients']} clients",
+        f"of {report['new']} new clients",
+    ]
+    rows = [
+        [name, cell(found["own"]) if "own" in found else "", cell(found["new"])]
+        for name, found in report["ways"].items()
+    ]
+    return table(head, rows)
+
+
 def nowcast_table(report: Report) -> str:
     """Share of steps saved, by the plain run's step whose loss is to be reached."""
     late = list(next(iter(report["saved"].values())))
