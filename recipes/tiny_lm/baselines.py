@@ -24,11 +24,13 @@ FIGURE = Path("docs/baselines/figure.svg")
 
 
 def page_of(text: str, report: dict[str, Any]) -> str:
-    """The page with the report's table in it."""
+    """The page with the report's table and figure in it."""
     from recipes.tiny_lm.baseline_report import table
     from recipes.tiny_lm.figures import replaced
 
-    return replaced(text, "baselines", table(report))
+    place = FIGURE.relative_to(PAGE.parent)
+    figure = f"![Exact match on unseen compositions against size and speed]({place})"
+    return replaced(text, "baselines", f"{table(report)}\n\n{figure}")
 
 
 def _train(chosen: argparse.Namespace) -> None:

@@ -59,6 +59,13 @@ def test_table_puts_what_was_trained_first_and_names_what_was_not() -> None:
     assert "300 steps of 12 tasks" in lines[-1]
 
 
+def test_page_has_the_table_and_the_figure_between_its_marks() -> None:
+    page = page_of("a <!-- baselines:begin -->stale<!-- baselines:end --> b", _report())
+    assert page.startswith("a <!-- baselines:begin -->\n| method |")
+    assert page.endswith("(baselines/figure.svg)\n<!-- baselines:end --> b")
+    assert "stale" not in page
+
+
 @pytest.mark.skipif(not REPORT.is_file(), reason="nothing was measured yet")
 def test_page_says_what_its_report_says() -> None:
     text = PAGE.read_text()
