@@ -30,6 +30,7 @@ TABLES: dict[str, tuple[str, Callable[[Report], str]]] = {
     "balance": ("balance", tables.balance_table),
     "augment": ("augment", tables.augment_table),
     "federate": ("federate", tables.federate_table),
+    "personal": ("personal", tables.personal_table),
     "nowcast": ("nowcast", tables.nowcast_table),
     "continual": ("continual", tables.continual_table),
     "choose": ("choose", tables.choose_table),
