@@ -15,7 +15,7 @@ from lora_gen.adapter.versions import python_warning, require_safe_versions
 from lora_gen.errors import ConfigError, LoraGenError
 
 PASSWORD = "LORA_GEN_APP_PASSWORD"
-SWITCH_SECONDS = 0.0001
+SWITCH_SECONDS = 0.001
 """How long a thread that computes may keep the interpreter from the one that answers visitors;
 Python's own 5 ms, paid at each of a request's many steps, double the latency under load."""
 
