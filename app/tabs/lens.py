@@ -44,7 +44,7 @@ class LensTab:
                 self._build_request()
             with gr.Column(scale=6, min_width=300):
                 self._build_result()
-        asked = {self.description, self.lines, self.labels, self.query}
+        asked: set[Any] = {self.description, self.lines, self.labels, self.query}
         shown = [self.status, self.download, self.before, self.after, self.near]
         self.run.click(self.look, asked, shown, trigger_mode="once", **LENSES, **PRIVATE)
         self.query.submit(self.look, asked, shown, trigger_mode="once", **LENSES, **PRIVATE)
