@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
+
+from app.appointments import MAX_TRACKED, Appointments
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,10 +26,6 @@ MAX_UPLOAD = 520_000_000
 """An upload of 512 MB and the parts around it."""
 
 MAX_HEADERS = 100
-MAX_TRACKED = 10_000
-MAX_AHEAD = 60.0
-"""Seconds ahead of which no appointment is made."""
-
 OWN_PACE = 0.5
 """Seconds between two tries of a visitor who has too many requests running."""
 
@@ -83,30 +81,6 @@ class GuardConfig:
     """Whether any page may show the app in a frame."""
 
 
-class Appointments:
-    """When the refused may come back: one after the other, since all at once would be refused."""
-
-    def __init__(self) -> None:
-        self._booked: OrderedDict[str, float] = OrderedDict()
-
-    def book(self, line: str, *, soonest: float, each: float) -> float:
-        """Seconds until the next free appointment.
-
-        Args:
-            line: Those who are served one after the other.
-            soonest: Seconds before which there is no room for anybody.
-            each: Seconds from one appointment to the next.
-        """
-        now = time.monotonic()
-        next_one = self._booked.get(line, 0.0) + each
-        at = min(max(now + soonest, next_one), now + max(soonest, MAX_AHEAD))
-        self._booked[line] = at
-        self._booked.move_to_end(line)
-        while len(self._booked) > MAX_TRACKED:
-            self._booked.popitem(last=False)
-        return at - now
-
-
 @dataclass
 class _Bucket:
     """Tokens of one address; each request pays its cost."""
@@ -126,6 +100,7 @@ class Guard:
         self._waiting = waiting
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._appointments = Appointments()
+        self._admitted: Counter[tuple[str, str]] = Counter()
         ancestors = "*" if config.embed else "'none'"
         self._headers = [
             (b"content-security-policy", _POLICY.format(ancestors=ancestors).encode()),
@@ -152,12 +127,24 @@ class Guard:
         limit = MAX_UPLOAD if scope["path"] == UPLOAD else MAX_BODY
         if scope["method"] == "POST" and scope["path"].startswith((JOIN, CALL)):
             body = await _read(receive, limit)
-            path = scope["path"]
-            busy = (413, _too_large(limit)) if body is None else self._busy(body, path)
+            if body is None:
+                await _refuse(send, 413, _too_large(limit))
+                return
+            try:
+                session, target = _asked(body, scope["path"])
+            except ValueError as error:
+                await _refuse(send, 400, str(error))
+                return
+            busy = self._busy(session, target)
             if busy is not None:
                 await _refuse(send, *busy)
                 return
-            receive = _replay(body or b"", receive)
+            leave = self._enter(session, target)
+            try:
+                await self._app(scope, _replay(body, receive), _before(leave, send))
+            finally:
+                leave()
+            return
         await self._app(scope, _counted(receive, limit), send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
@@ -201,17 +188,28 @@ class Guard:
         bucket.tokens -= cost
         return None
 
-    def _busy(self, body: bytes, path: str) -> Refusal | None:
-        try:
-            asked = json.loads(body)
-            session, target = asked.get("session_hash"), asked.get("fn_index")
-        except (ValueError, RecursionError, AttributeError):
-            return 400, "The request is not a JSON object."
-        if not isinstance(session, str) or not 8 <= len(session) <= 128:
-            return 400, "`session_hash` must be a text of 8 to 128 characters."
-        if path.startswith(CALL):
-            target = path.removeprefix(CALL).strip("/")
-        waiting = self._waiting(session, target if isinstance(target, int | str) else "")
+    def _enter(self, session: str, target: int | str) -> Callable[[], None]:
+        """Count a request from its admission until it is answered: then it waits in its line.
+
+        Of a hundred that come at once, each would else see the line as it was before all others.
+        """
+        places = [("of", session), ("for", str(target))]
+        self._admitted.update(places)
+
+        def leave() -> None:
+            self._admitted.subtract(places)
+            self._admitted += Counter()  # forgets those that are zero
+            places.clear()
+
+        return leave
+
+    def _busy(self, session: str, target: int | str) -> Refusal | None:
+        found = self._waiting(session, target)
+        waiting = replace(
+            found,
+            mine=found.mine + self._admitted["of", session],
+            total=found.total + self._admitted["for", str(target)],
+        )
         if waiting.mine >= waiting.allowed:
             each = max(OWN_PACE, waiting.each)
             wait = self._appointments.book(f"of {session}", soonest=1.0, each=each)
@@ -236,6 +234,34 @@ class Guard:
             await send(message)
 
         return sending
+
+
+def _before(call: Callable[[], None], send: Send) -> Send:
+    """The same `send`, with a call before each message."""
+
+    async def sending(message: Message) -> None:
+        call()
+        await send(message)
+
+    return sending
+
+
+def _asked(body: bytes, path: str) -> tuple[str, int | str]:
+    """(whose request it is, which function it asks for).
+
+    Raises:
+        ValueError: It is no request to the queue.
+    """
+    try:
+        asked = json.loads(body)
+        session, target = asked.get("session_hash"), asked.get("fn_index")
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise ValueError("The request is not a JSON object.") from error
+    if not isinstance(session, str) or not 8 <= len(session) <= 128:
+        raise ValueError("`session_hash` must be a text of 8 to 128 characters.")
+    if path.startswith(CALL):
+        target = path.removeprefix(CALL).strip("/")
+    return session, target if isinstance(target, int | str) else ""
 
 
 def _host(value: str) -> str:

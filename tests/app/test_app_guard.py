@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.guard import JOIN, MAX_AHEAD, MAX_BODY, Appointments, Guard, GuardConfig, Waiting
+from app.appointments import MAX_AHEAD, Appointments
+from app.guard import JOIN, MAX_BODY, Guard, GuardConfig, Waiting
 
 HOSTS = ("127.0.0.1", "localhost")
 OPEN = Waiting(total=0, mine=0, seconds=1)
@@ -134,6 +135,40 @@ def test_refused_requests_are_told_to_come_back_one_after_the_other() -> None:
     told = [join(guard, b'{"session_hash": "abcdefghij"}')[1][b"retry-after"] for _ in range(3)]
     assert told == [b"1", b"3", b"5"]
     assert join(guard, b'{"session_hash": "another_one"}')[1][b"retry-after"] == b"1"
+
+
+def test_of_many_that_come_at_once_only_the_allowed_are_admitted() -> None:
+    inside = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await inside.wait()
+        await _app(scope, receive, send)
+
+    guard = Guard(slow, config=GuardConfig(hosts=HOSTS), waiting=lambda *_: OPEN)
+    found: list[int] = []
+
+    async def one() -> None:
+        body = {"type": "http.request", "body": b'{"session_hash": "abcdefghij"}'}
+
+        async def receive() -> Any:
+            return body
+
+        async def send(message: Any) -> None:
+            found.extend([message["status"]] if "status" in message else [])
+
+        scope = {"type": "http", "method": "POST", "path": JOIN, "client": ("127.0.0.1", 1)}
+        await guard({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
+
+    async def all_at_once() -> None:
+        jobs = [asyncio.create_task(one()) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        inside.set()
+        await asyncio.gather(*jobs)
+        await one()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, all_at_once()).result()
+    assert found == [429, 429, 429, 200, 200, 200]
 
 
 def test_no_appointment_is_further_ahead_than_a_minute() -> None:
