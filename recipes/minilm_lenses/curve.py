@@ -51,12 +51,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", nargs="+", required=True, help="criteria=folder")
-    parser.add_argument("--limit", type=int, help="criteria of a split at most")
     args = parser.parse_args()
     torch.set_num_threads(1)
     reader = LensReader(Embedder.from_pretrained(dtype=torch.bfloat16), keep=20_000)
     unseen = [key for name, keys in make_splits().items() if name != "seen" for key in keys]
-    tasks = tasks_of(unseen, args.limit)
+    tasks = tasks_of(unseen, None)
     tasks.pop(HAND_SEEN, None)
     rows: list[dict[str, Any]] = []
     for run in args.runs:

@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--generator", type=Path, help="folder of the generator")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--limit", type=int, help="criteria of a split at most")
+    parser.add_argument("--limit", type=int, help="seen criteria at most")
     parser.add_argument("--splits", nargs="*", help="only these, such as unseen_primitive")
     parser.add_argument("--ways", nargs="*", help="only these besides base and oracle")
     args = parser.parse_args()

@@ -20,7 +20,7 @@ EXAMPLES = 32
 """Labeled sentences that a task has at most, of training's words."""
 OTHERS = 4
 """Other criteria whose loss is measured, those that most of the sentences realize."""
-NEW, UNTOUCHED = "unseen_primitive", "unseen_primitive, never looked at"
+SEEN, NEW, UNTOUCHED = "seen", "unseen_primitive", "unseen_primitive, never looked at"
 HAND_SEEN, HAND_NEW = f"{HAND}, seen criteria", f"{HAND}, unseen criteria"
 
 
@@ -64,15 +64,16 @@ def names_of(key: str) -> dict[str, str]:
 
 
 def tasks_of(known: Collection[str], limit: int | None) -> dict[str, list[LensTask]]:
-    """Split -> tasks among the criteria that are known, at most `limit` of each."""
+    """Split -> tasks among the criteria that are known, at most `limit` of the seen ones."""
     splits = {name: sorted({*known} & {*keys}) for name, keys in make_splits().items()}
     tasks: dict[str, list[LensTask]] = {}
     for name, keys in splits.items():
         random.Random(0).shuffle(keys)
-        tasks[name] = _told([task_of(key) for key in keys[:limit]])
-    for name, kind in (("seen", HAND_SEEN), (NEW, HAND_NEW)):
+        some = keys[: limit if name == SEEN else None]
+        tasks[name] = _told([task_of(key) for key in some])
+    for name, kind in ((SEEN, HAND_SEEN), (NEW, HAND_NEW)):
         keys = [key for key in handwritten_criteria() if key in splits[name]]
-        tasks[kind] = _told([handwritten_task(key) for key in keys[:limit]])
+        tasks[kind] = _told([handwritten_task(key) for key in keys])
     return {name: found for name, found in tasks.items() if len(found) > 1}
 
 

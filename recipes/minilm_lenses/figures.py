@@ -1,0 +1,180 @@
+"""Write the tables and pictures of docs/lenses.md from the shipped report.
+
+python -m recipes.minilm_lenses.figures
+
+`--check` changes nothing and fails if the page or a picture does not say what the report says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from lora_gen.evaluation.lenses import BASE, ORACLE
+from recipes.minilm_lenses.lens_tables import cell, split_table
+from recipes.minilm_lenses.tasks import HAND_NEW, HAND_SEEN, NEW, UNTOUCHED
+
+REPORTS = Path("lora_gen/assets/minilm/reports")
+PAGE, PICTURE = Path("docs/lenses.md"), Path("docs/lenses/shares.svg")
+SPLITS = {
+    "seen": "seen criteria, new words",
+    "unseen_argument": "new criteria on known words",
+    NEW: "unseen families",
+    UNTOUCHED: "unseen families, looked at once",
+    HAND_SEEN: "hand-written, seen criteria",
+    HAND_NEW: "hand-written, unseen families",
+}
+BY_WORDS = ("nearest lens", "soup of 4 nearest", "kernel ridge from words", "generated")
+DRAWN = ("seen", "unseen_argument", NEW, HAND_NEW)
+_BAR, _GAP, _LEFT, _WIDTH = 16, 10, 290, 360
+_COLORS = {"seen": "#8a97a8", "unseen_argument": "#6d7fd1", NEW: "#3b4cc0", HAND_NEW: "#c05a3b"}
+
+
+def shares_table(report: Mapping[str, Any]) -> str:
+    """Gain in mAP of every way on every split."""
+    found = report["summary"]
+    splits = [split for split in SPLITS if split in found]
+    heads = [f"{SPLITS[split]} (n={len(report['tasks'][split])})" for split in splits]
+    lines = ["| way | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(splits)]
+    lines.append("| base, its mAP | " + " | ".join(_map(found[s][BASE]) for s in splits) + " |")
+    for way in ways_of(found):
+        cells = [cell(found[split][way]["gain"], 3) for split in splits]
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def ways_of(found: Mapping[str, Any]) -> list[str]:
+    """All but the base, those that gain most on unseen families last."""
+    gains = {way: row["gain"]["value"] for way, row in found[NEW].items() if way != BASE}
+    return sorted(gains, key=gains.__getitem__)
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """What a trained lens is worth, and how much of it words alone bring."""
+    new, hand = (report["summary"][split] for split in (NEW, HAND_NEW))
+    words = [way for way in new if way in BY_WORDS]
+    best = max(words, key=lambda way: new[way]["gain"]["value"])
+    return (
+        f"So a lens that is trained on a criterion is worth {cell(new[ORACLE]['gain'])} of mAP on "
+        f"words that it never met and {cell(hand[ORACLE]['gain'])} on sentences written by hand. "
+        f"Without a label, from words alone, the best way is *{best}*: "
+        f"{cell(new[best].get('share'))} of that gain on unseen families, where 0.40 was wanted, "
+        f"and {cell(hand[best]['gain'])} of mAP on hand-written sentences, where a gain was."
+    )
+
+
+def details(report: Mapping[str, Any]) -> str:
+    """All measures, a table a split."""
+    parts = []
+    for split, name in SPLITS.items():
+        if split in report["summary"]:
+            parts += [f"### {name[0].upper()}{name[1:]}", split_table(report["summary"][split])]
+    return "\n\n".join(parts)
+
+
+def curve_table(curve: Sequence[Mapping[str, Any]]) -> str:
+    """Gain of text-only lenses against the number of criteria that were learned from."""
+    names = list(curve[0]["splits"])
+    heads = [SPLITS.get(name, name.replace("_", " ")) for name in names]
+    lines = ["| criteria learned from | steps | " + " | ".join(heads) + " |"]
+    lines.append("| --- | --- |" + " --- |" * len(names))
+    for row in curve:
+        cells = [cell(row["splits"][name], 3) for name in names]
+        lines.append(f"| {row['criteria']} | {row['steps']:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def picture(report: Mapping[str, Any]) -> str:
+    """Bars of the gain in mAP, a group for each way, whiskers for the intervals."""
+    found = report["summary"]
+    splits = [split for split in DRAWN if split in found]
+    ways = ways_of(found)
+    top = max(found[split][way]["gain"]["high"] for split in splits for way in ways)
+    low = min(0.0, *(found[split][way]["gain"]["low"] for split in splits for way in ways))
+    scale = _WIDTH / (top - low)
+    rows, y = [], 34 + 18 * len(splits)
+    for way in ways:
+        rows.append(f'<text x="8" y="{y + 12}" class="w">{escape(way)}</text>')
+        for split in splits:
+            rows += _bar(found[split][way]["gain"], _COLORS[split], y, scale, low)
+            y += _BAR
+        y += _GAP
+    legend = [
+        f'<rect x="8" y="{28 + 18 * i}" width="12" height="12" fill="{_COLORS[split]}"/>'
+        f'<text x="26" y="{38 + 18 * i}">{escape(SPLITS[split])}</text>'
+        for i, split in enumerate(splits)
+    ]
+    zero = _LEFT - low * scale
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 60} {y + 8}" '
+        'font-family="sans-serif" font-size="12" fill="#334">\n'
+        f'<rect width="100%" height="100%" fill="#fff"/>\n'
+        '<text x="8" y="18" font-weight="bold">What each way adds to the mean average precision '
+        "of the base</text>"
+    )
+    axis = (
+        f'<line x1="{zero:.1f}" x2="{zero:.1f}" y1="{26 + 18 * len(splits)}" y2="{y}" '
+        'stroke="#99a"/>'
+    )
+    return "\n".join([head, *legend, *rows, axis, "</svg>\n"])
+
+
+def _bar(gain: Mapping[str, float], color: str, y: int, scale: float, low: float) -> list[str]:
+    zero = _LEFT - low * scale
+    ends = sorted((zero, zero + gain["value"] * scale))
+    whisker = [zero + gain[key] * scale for key in ("low", "high")]
+    middle = y + _BAR / 2 - 1
+    return [
+        f'<rect x="{ends[0]:.1f}" y="{y}" width="{ends[1] - ends[0]:.1f}" height="{_BAR - 3}" '
+        f'fill="{color}"/>',
+        f'<line x1="{whisker[0]:.1f}" x2="{whisker[1]:.1f}" y1="{middle}" y2="{middle}" '
+        'stroke="#223"/>',
+    ]
+
+
+def _map(row: Mapping[str, Any]) -> str:
+    return f"{row['map']['value']:.3f}"
+
+
+def drawn(page: str) -> str:
+    """The page with its marked parts as the reports say."""
+    report = _read("report.json")
+    parts = {
+        "gains": shares_table(report),
+        "verdict": verdict(report),
+        "details": details(report),
+    }
+    if (REPORTS / "curve.json").is_file():
+        parts["curve"] = curve_table(_read("curve.json"))
+    for name, made in parts.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        start, stop = page.index(begin) + len(begin), page.index(end)
+        page = f"{page[:start]}\n{made}\n{page[stop:]}"
+    return page
+
+
+def _read(name: str) -> Any:
+    return json.loads((REPORTS / name).read_text("utf-8"))
+
+
+def main() -> int:
+    """Draw, or check."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    made = {PAGE: drawn(PAGE.read_text("utf-8")), PICTURE: picture(_read("report.json"))}
+    if parser.parse_args().check:
+        return int(any(path.read_text("utf-8") != text for path, text in made.items()))
+    for path, text in made.items():
+        path.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
