@@ -53,6 +53,19 @@ def retrieval_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def quality_table(found: dict[str, Any]) -> str:
+    """How well a style was learned, told from weights alone."""
+    lines = [
+        f"| read from the weights of {found['unseen']} unseen styles | Kendall tau | R2 "
+        "| mean error | 90% interval covers |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in found["methods"].items():
+        told = f"{row['tau']:.2f} | {row['r2']:.2f} | {row['mae']:.3f}"
+        lines += [f"| {name} | {told} | {interval_cell(row['coverage'])} |"]
+    return "\n".join(lines)
+
+
 def training_sentence(found: dict[str, Any]) -> str:
     """What the loss says of unseen compositions."""
     return (
@@ -69,6 +82,7 @@ def drawn(page: str) -> str:
         ("styles", styles_part(_read("report.json"))),
         ("retrieval", retrieval_table(_read("retrieval.json"))),
         ("training", training_sentence(_read("training.json"))),
+        ("quality", quality_table(_read("quality.json"))),
     ):
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         start, stop = page.index(begin) + len(begin), page.index(end)
