@@ -138,7 +138,7 @@ def _warm_up(service: AppService) -> None:
     """Load the models, and say what a generation takes and how many may therefore wait."""
     seconds = service.warm_up()
     room = min(service.config.max_queue, max(FEW, int(LONGEST_WAIT / max(seconds, 1e-3))))
-    print(f"ready: a generation takes {seconds:.1f} s, so {room} may wait", flush=True)
+    print(f"ready: a generation takes {seconds:.2f} s, so {room} may wait", flush=True)
 
 
 def _options(config: AppConfig, page: gr.Blocks) -> dict[str, Any]:
