@@ -97,7 +97,8 @@ def picture(report: Mapping[str, Any]) -> str:
     top = max(found[split][way]["gain"]["high"] for split in splits for way in ways)
     low = min(0.0, *(found[split][way]["gain"]["low"] for split in splits for way in ways))
     scale = _WIDTH / (top - low)
-    rows, y = [], 34 + 18 * len(splits)
+    rows, rows_top = [], 34 + 18 * len(splits)
+    y = rows_top
     for way in ways:
         rows.append(f'<text x="8" y="{y + 12}" class="w">{escape(way)}</text>')
         for split in splits:
@@ -111,17 +112,27 @@ def picture(report: Mapping[str, Any]) -> str:
     ]
     zero = _LEFT - low * scale
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 60} {y + 8}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 60} {y + 24}" '
         'font-family="sans-serif" font-size="12" fill="#334">\n'
         f'<rect width="100%" height="100%" fill="#fff"/>\n'
         '<text x="8" y="18" font-weight="bold">What each way adds to the mean average precision '
         "of the base</text>"
     )
-    axis = (
-        f'<line x1="{zero:.1f}" x2="{zero:.1f}" y1="{26 + 18 * len(splits)}" y2="{y}" '
-        'stroke="#99a"/>'
-    )
-    return "\n".join([head, *legend, *rows, axis, "</svg>\n"])
+    grid = _grid(zero, scale, ticks=range(int(low * 10), int(top * 10) + 1), ends=(rows_top, y))
+    return "\n".join([head, *legend, *grid, *rows, "</svg>\n"])
+
+
+def _grid(zero: float, scale: float, *, ticks: range, ends: tuple[int, int]) -> list[str]:
+    """A line and its number at each tenth."""
+    found = []
+    for tick in ticks:
+        x = zero + tick / 10 * scale
+        color = "#99a" if tick == 0 else "#e3e5ec"
+        found += [
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ends[0] - 8}" y2="{ends[1]}" stroke="{color}"/>',
+            f'<text x="{x:.1f}" y="{ends[1] + 14}" text-anchor="middle">{tick / 10:+.1f}</text>',
+        ]
+    return found
 
 
 def _bar(gain: Mapping[str, float], color: str, y: int, scale: float, low: float) -> list[str]:
