@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.adapter.stacked import stack_adapters
+from lora_gen.assets import default_generator
 from lora_gen.conditioning.chat import Chat, load_causal_lm
 from lora_gen.evaluation.baselines.multi_task import told as told_input
 from lora_gen.evaluation.baselines.registry import Sources
@@ -136,3 +138,22 @@ def few_shot(bench: Bench, tasks: Sequence[EvaluationTask], count: int) -> list[
 def tests(bench: Bench, task: EvaluationTask) -> list[tuple[str, str]]:
     """Exactly `inputs` pairs, so that a stack is rectangular; few inputs are repeated."""
     return [task.tests[i % len(task.tests)] for i in range(bench.inputs)]
+
+
+def bench_parser(description: str | None, *, tasks: int) -> argparse.ArgumentParser:
+    """What every measurement of a generator over a zoo's tasks can be told.
+
+    Args:
+        description: Of the measurement.
+        tasks: Tasks of each split, if not said otherwise.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--zoo", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--generator", type=Path, default=default_generator())
+    parser.add_argument("--base", default="tiny_lm")
+    parser.add_argument("--tasks", type=int, default=tasks, help="tasks of each split")
+    parser.add_argument("--inputs", type=int, default=16)
+    return parser

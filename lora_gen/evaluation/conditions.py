@@ -10,20 +10,17 @@ pairs that nothing was trained on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from lora_gen.adapter.adapter import Adapter
-from lora_gen.assets import default_generator
-from lora_gen.evaluation.bench import RANK, STACK, Bench, open_bench, scores
+from lora_gen.evaluation.bench import RANK, STACK, Bench, bench_parser, open_bench, scores
 from lora_gen.evaluation.choice import best_by_examples
 from lora_gen.evaluation.statistics import mean_interval, share_of_gain
 from lora_gen.evaluation.tasks import EvaluationTask, evaluation_tasks
@@ -117,15 +114,7 @@ def summary(found: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every condition on every split, and write a report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--zoo", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--generator", type=Path, default=default_generator())
-    parser.add_argument("--base", default="tiny_lm")
-    parser.add_argument("--tasks", type=int, default=60, help="tasks of each split")
-    parser.add_argument("--inputs", type=int, default=16)
+    parser = bench_parser(__doc__, tasks=60)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--splits", nargs="*", help="default: all")
     args = parser.parse_args()

@@ -8,11 +8,9 @@ Every setting answers the same texts from the same seeds, one adapter a task.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +18,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.adapter.base_model import BaseModelSpec, select_targets
-from lora_gen.assets import default_generator
-from lora_gen.evaluation.bench import RANK, STACK, Bench, open_bench, scores
+from lora_gen.evaluation.bench import RANK, STACK, Bench, bench_parser, open_bench, scores
 from lora_gen.evaluation.report import BASE, ORACLE
 from lora_gen.evaluation.statistics import paired_difference_interval, share_of_gain
 from lora_gen.evaluation.tasks import EvaluationTask, evaluation_tasks
@@ -90,15 +87,7 @@ def summary(found: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every setting, and write a report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--zoo", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--generator", type=Path, default=default_generator())
-    parser.add_argument("--base", default="tiny_lm")
-    parser.add_argument("--tasks", type=int, default=48, help="tasks of each split")
-    parser.add_argument("--inputs", type=int, default=16)
+    parser = bench_parser(__doc__, tasks=48)
     parser.add_argument("--splits", nargs="*", default=["unseen_composition"])
     args = parser.parse_args()
     with open_bench(args.zoo, args.generator, args.base, inputs=args.inputs) as bench:
