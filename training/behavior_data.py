@@ -18,6 +18,7 @@ from lora_gen.conditioning.text import TextEncoder
 from lora_gen.errors import ConfigError, ZooError
 from lora_gen.files import atomic_write_text
 from lora_gen.zoo.store import Zoo
+from training.adapter_variants import Variants
 from training.bad_items import set_aside
 from training.token_shards import StreamedTokens, TokenShards
 
@@ -138,10 +139,17 @@ class ZooTokens:
         tasks: The tasks that are wanted.
         cache: Folder of memory-mapped shards, which hold as many values as the zoo; None encodes
             the zoo's own files whenever they are asked for, and keeps nothing.
+        variants: Changes adapters before they are encoded; then nothing is kept either.
     """
 
     def __init__(
-        self, zoo: Zoo, codec: AdapterCodec, tasks: Sequence[str], cache: Path | None
+        self,
+        zoo: Zoo,
+        codec: AdapterCodec,
+        tasks: Sequence[str],
+        cache: Path | None,
+        *,
+        variants: Variants | None = None,
     ) -> None:
         by_task = {entry.task: entry.id for entry in zoo.entries() if entry.task}
         self.rows = {task: row for row, task in enumerate(t for t in tasks if t in by_task)}
@@ -165,13 +173,30 @@ class ZooTokens:
         folder = zoo.folder
         shape = (codec.layout.num_tokens, codec.layout.width + 1)
         self.shards: TokenShards | StreamedTokens
-        if cache is None:
+        self.codec, self.folder, self.variants = codec, folder, variants
+        if cache is None or variants is not None:
             self.shards = StreamedTokens(self.ids, shape, encode_again)
         else:
             self.shards = TokenShards(cache / f"tokens-{kind}", self.ids, shape, encode)
 
-    def batch(self, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(float32 tokens (M, N, D) of tasks that have an adapter, their positions (M,))."""
+    def batch(self, tasks: Sequence[str], index: int = 0) -> tuple[Tensor, Tensor]:
+        """(float32 tokens (M, N, D) of tasks that have an adapter, their positions (M,)).
+
+        `index` is the batch's number, by which variants are drawn, if there are any.
+        """
         where = [i for i, task in enumerate(tasks) if task in self.rows]
         rows = [self.rows[tasks[i]] for i in where]
-        return self.shards.rows(rows), torch.tensor(where, dtype=torch.int64)
+        tokens = self.shards.rows(rows) if self.variants is None else self._varied(rows, index)
+        return tokens, torch.tensor(where, dtype=torch.int64)
+
+    def _varied(self, rows: Sequence[int], index: int) -> Tensor:
+        assert self.variants is not None
+        found = torch.empty(len(rows), self.codec.layout.num_tokens, self.codec.layout.width + 1)
+        with Zoo.open(self.folder, read_only=True) as zoo:
+            for place, row in enumerate(rows):
+                try:
+                    adapter = self.variants.of(zoo, self.ids[row], index)
+                except ZooError as error:
+                    raise set_aside(self.folder, self.ids[row], error) from error
+                found[place] = self.codec.encode(adapter)
+        return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lora_gen.conditioning.text import DEFAULT_TEXT_ENCODER
+from lora_gen.weight_space.augment import AugmentConfig
 from training.config import require
 from training.continual import RememberConfig
 
@@ -28,6 +29,22 @@ class ModelConfig:
     """Width of the reader of prompts and examples."""
     latent_dim: int = 0
     """Width of what the noise of all slots has in common, by which samples can differ; 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingsConfig:
+    """What is asked where a description fits several tasks; `task.ambiguous` names such ones."""
+
+    candidates: int = 4
+    """Adapters that are sampled together for an ambiguous description, and readings they share."""
+    rows: int = 1
+    """Ambiguous descriptions in a micro-batch."""
+    lines: int = 2
+    """Lines of each reading that every candidate is tried on."""
+    weight: float = 0.3
+    """Weight of the loss on ambiguous descriptions."""
+    vague_share: float = 0.1
+    """Share of rows that get an ambiguous text, and examples that say what is meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +71,11 @@ class ObjectiveConfig:
     """Share of rows that are shown unlabeled inputs."""
     show_examples: float = 0.25
     """Share of rows that are shown input-output pairs."""
-    candidates: int = 4
-    """Adapters that are sampled together for an ambiguous description, and readings they share."""
-    ambiguous_rows: int = 1
-    """Ambiguous descriptions in a micro-batch, where `task.ambiguous` names some."""
-    lines_per_reading: int = 2
-    """Lines of each reading that every candidate is tried on."""
-    readings_weight: float = 0.3
-    """Weight of the loss on ambiguous descriptions."""
-    vague_share: float = 0.1
-    """Share of rows that get an ambiguous text, and examples that say what is meant."""
+    augment: AugmentConfig | None = None
+    """Changes of the zoo's adapters before they become tokens of the flow-matching loss, drawn anew
+    for each batch; none by default. Their tokens are then made for each batch, whatever
+    `task.cache` says."""
+    readings: ReadingsConfig = field(default_factory=ReadingsConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +122,14 @@ class GeneratorTaskConfig:
             "`task.remember` is set, but there is nothing to forget. Set `task.start_from` too.",
         )
         require(
-            self.ambiguous is None or 2 <= goal.candidates <= 6,
-            f"`task.objective.candidates` is {goal.candidates}, but must be between 2 and 6.",
+            self.ambiguous is None or 2 <= goal.readings.candidates <= 6,
+            f"`task.objective.readings.candidates` is {goal.readings.candidates}, but must be "
+            "between 2 and 6.",
+        )
+        require(
+            goal.augment is None or (self.zoo is not None and goal.behavior == "labels"),
+            "`task.objective.augment` changes the adapters of the flow-matching loss alone: it "
+            "needs `task.zoo`, and `task.objective.behavior` must not be distill.",
         )
         require(
             goal.sampler_steps >= 1,

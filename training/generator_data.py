@@ -90,9 +90,9 @@ class GeneratorData:
         }
         batch |= self.work(records, rng)
         if self.ambiguity is not None:
-            count = goal.candidates
+            count = goal.readings.candidates
             drawn = [
-                self.ambiguity.draw(rng, goal.lines_per_reading) for _ in range(goal.ambiguous_rows)
+                self.ambiguity.draw(rng, goal.readings.lines) for _ in range(goal.readings.rows)
             ]
             rows += [(text, [], []) for text, _ in drawn for _ in range(count)]
             packed = self.pack(
@@ -101,7 +101,7 @@ class GeneratorData:
             batch |= {"open_input_ids": packed.input_ids, "open_labels": packed.labels}
         batch["condition"] = self._condition(rows)
         if self.zoo_tokens is not None:
-            batch["tokens"], batch["rows"] = self.zoo_tokens.batch([r.task for r in records])
+            batch["tokens"], batch["rows"] = self.zoo_tokens.batch([r.task for r in records], index)
         return batch
 
     def work(self, records: Sequence[BehaviorRecord], rng: random.Random) -> dict[str, Tensor]:
@@ -128,7 +128,11 @@ class GeneratorData:
         if rng.random() < goal.drop_text:
             text = None
         shown = rng.random() < (0.7 if text is None else goal.show_examples)
-        if self.ambiguity is not None and text is not None and rng.random() < goal.vague_share:
+        if (
+            self.ambiguity is not None
+            and text is not None
+            and rng.random() < goal.readings.vague_share
+        ):
             # a vague text beside examples: the examples must say which task is meant
             vague = self.ambiguity.description_of(record.task, rng)
             text, shown = (vague, True) if vague is not None else (text, shown)

@@ -30,6 +30,7 @@ from lora_gen.conditioning.text import TextEncoder
 from lora_gen.evaluation.behavior import exact_matches
 from lora_gen.models.recurrent_denoiser import RecurrentDenoiser
 from lora_gen.zoo.store import Zoo
+from training.adapter_variants import Variants
 from training.ambiguity import Ambiguity, read_ambiguous
 from training.behavior_data import (
     BehaviorRecord,
@@ -85,7 +86,7 @@ class GeneratorTask:
         layout = TokenLayout.build(
             self.spec,
             rank=max(config.objective.ranks),
-            width=self.spec.hidden_size,
+            width=self.token_width,
             targets=config.targets or "all-linear",
         )
         self.zoo_tokens, scaling = self._zoo(layout)
@@ -102,6 +103,11 @@ class GeneratorTask:
         self.memory = self._memory()
         self.model: nn.Module = _Trainee(self.denoiser, self)
         self.data = self.build_data()
+
+    @property
+    def token_width(self) -> int:
+        """Values in a token."""
+        return self.spec.hidden_size
 
     def open_base(self) -> None:
         """Load the frozen base."""
@@ -150,7 +156,7 @@ class GeneratorTask:
             return None
         tasks = {record.task: record for record in self.records}
         records = read_ambiguous(Path(self.config.ambiguous), split="train")
-        return Ambiguity(records, tasks, places=self.config.objective.candidates)
+        return Ambiguity(records, tasks, places=self.config.objective.readings.candidates)
 
     _scaled_by: tuple[str, ...] = ()
     """Ids of the zoo's entries that the scaling of tokens was fitted to."""
@@ -176,7 +182,12 @@ class GeneratorTask:
             codec = AdapterCodec(layout=layout, scaling=known)
             names = list(dict.fromkeys(record.task for record in self.records))
             cache = Path(self.config.cache) if self.config.cache else None
-            return ZooTokens(zoo, codec, names, cache), known
+            variants = self._variants()
+            return ZooTokens(zoo, codec, names, cache, variants=variants), known
+
+    def _variants(self) -> Variants | None:
+        config = self.config.objective.augment
+        return None if config is None else Variants(config, self.context.seed)
 
     def _memory(self) -> Memory | None:
         config, seed = self.config.remember, self.context.seed
@@ -217,7 +228,7 @@ class GeneratorTask:
             if adapters > clear:
                 rest = {name: (a[clear:], b[clear:]) for name, (a, b) in factors.items()}
                 parts["readings"] = self._readings(rest, batch)
-                total = total + goal.readings_weight * parts["readings"]
+                total = total + goal.readings.weight * parts["readings"]
         if goal.flow_weight and self.zoo_tokens is not None and len(batch["rows"]):
             rows, known = batch["rows"], batch["tokens"][:, : layout.num_tokens]
             some = type(prototype)(
@@ -247,9 +258,9 @@ class GeneratorTask:
 
     def _readings(self, factors: StackedFactors, batch: dict[str, Any]) -> Tensor:
         lines = Lines(input_ids=batch["open_input_ids"], labels=batch["open_labels"])
-        goal = self.config.objective
-        shape = (goal.ambiguous_rows, goal.candidates, goal.candidates)
-        groups = goal.ambiguous_rows * goal.candidates**2
+        goal = self.config.objective.readings
+        shape = (goal.rows, goal.candidates, goal.candidates)
+        groups = goal.rows * goal.candidates**2
         return matching_loss(grouped_label_losses(self.base, factors, lines, groups).view(shape))
 
     @torch.no_grad()

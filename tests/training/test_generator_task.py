@@ -267,7 +267,7 @@ def _open(recipe: Make, folder: Path, *more: str) -> Recipe:
         "task.model.latent_dim=3",
         "task.read_examples=true",
         "task.objective.show_examples=1.0",
-        "task.objective.candidates=2",
+        "task.objective.readings.candidates=2",
     )
     return recipe(*settings, *more)
 
