@@ -29,16 +29,23 @@ class Variants:
         self._kin: dict[str, list[str]] | None = None
 
     def of(self, zoo: Zoo, entry_id: str, number: int) -> Adapter:
-        """Variant `number` of an entry's adapter; modules that are dropped are zero.
+        """Variant `number` of an entry's adapter, maybe without some of its modules.
 
         Where `config.mix` is set, it may be mixed with others of the zoo for the same task.
         """
+        return self._changed(zoo, zoo.load(entry_id), entry_id, number)
+
+    def whole(self, zoo: Zoo, entry_id: str, number: int) -> Adapter:
+        """As `of`, but with every module: those that are dropped are zero."""
         adapter = zoo.load(entry_id)
-        source = torch.Generator().manual_seed(derive_seed(self.seed, entry_id, number))
-        others = [zoo.load(other) for other in self._others(zoo, entry_id)]
-        found = augmented(adapter, self.config, source, others=others)
+        found = self._changed(zoo, adapter, entry_id, number)
         zeros = {n: _zero(p) for n, p in adapter.pairs.items() if n not in found.pairs}
         return replace(found, pairs={**found.pairs, **zeros})
+
+    def _changed(self, zoo: Zoo, adapter: Adapter, entry_id: str, number: int) -> Adapter:
+        source = torch.Generator().manual_seed(derive_seed(self.seed, entry_id, number))
+        others = [zoo.load(other) for other in self._others(zoo, entry_id)]
+        return augmented(adapter, self.config, source, others=others)
 
     def _others(self, zoo: Zoo, entry_id: str) -> list[str]:
         if not self.config.mix:

@@ -195,7 +195,7 @@ class ZooTokens:
         with Zoo.open(self.folder, read_only=True) as zoo:
             for place, row in enumerate(rows):
                 try:
-                    adapter = self.variants.of(zoo, self.ids[row], index)
+                    adapter = self.variants.whole(zoo, self.ids[row], index)
                 except ZooError as error:
                     raise set_aside(self.folder, self.ids[row], error) from error
                 found[place] = self.codec.encode(adapter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lora_gen.retrieval.corpus import CorpusConfig
+from lora_gen.weight_space.augment import AugmentConfig
 from training.config import require
 
 
@@ -90,6 +91,9 @@ class EncoderTaskConfig:
     are kept for tests."""
     coverage: float = 0.9
     """What share of true accuracies the predicted intervals should hold."""
+    augment: AugmentConfig | None = None
+    """Changes of one more copy of each adapter, from which vectors are learned beside it; none by
+    default."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """What is taken of the zoo."""
     model: EncoderModelConfig = field(default_factory=EncoderModelConfig)

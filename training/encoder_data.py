@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from lora_gen.errors import ConfigError
 from lora_gen.retrieval.base_frames import BaseFrames
-from lora_gen.retrieval.corpus import Corpus, corpus_of, parts_of
+from lora_gen.retrieval.corpus import Changed, Corpus, corpus_of, parts_of
 from lora_gen.retrieval.texts import TextBank, text_bank
 from lora_gen.zoo.entry import ZooEntry
 from lora_gen.zoo.store import Zoo
+from training.adapter_variants import Variants
 from training.base_frames import fit_base_frames
 from training.encoder_config import EncoderTaskConfig
 from training.encoder_shown import task_states
@@ -60,6 +61,8 @@ def load_encoder_data(config: EncoderTaskConfig, seed: int) -> EncoderData:
             if config.base and config.corpus.probes and frames is None:
                 frames = _frames(config, zoo, found, cache)
             corpora.append(corpus_of(zoo, config.corpus, cache, frames=frames))
+            if (copies := _copies(config, seed)) is not None:
+                corpora.append(corpus_of(zoo, config.corpus, cache, frames=frames, changed=copies))
             entries += found
     corpus = Corpus.join(corpora)
     texts = text_bank(_texts(config, entries), cache, encoder=config.corpus.text_encoder)
@@ -71,6 +74,19 @@ def load_encoder_data(config: EncoderTaskConfig, seed: int) -> EncoderData:
         held_out=_held_out_tasks(config),
         states=task_states(config),
     )
+
+
+def _copies(config: EncoderTaskConfig, seed: int) -> Changed | None:
+    """The changed copy of each adapter that is learned from beside it."""
+    if config.augment is None:
+        return None
+    variants, key = Variants(config.augment, seed), json.dumps([asdict(config.augment), seed])
+    return Changed(key=key, load=lambda zoo, entry_id: variants.of(zoo, entry_id, 0))
+
+
+def is_copy(corpus: Corpus, entry: int) -> bool:
+    """Whether an entry is a changed copy, which teaches vectors and says nothing of quality."""
+    return "augmented" in json.loads(corpus.facts[entry])
 
 
 def recipe_labels(corpus: Corpus) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from lora_gen.models.quality import QualityEnsemble
 from lora_gen.retrieval.facts import fact_labels
 from lora_gen.retrieval.fit import fit_facts, fit_reach, fit_support
 from lora_gen.retrieval.reader import CorpusReader
+from training.encoder_data import is_copy
 from training.order import derive_seed
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def quality_rows(task: EncoderTask) -> QualityRows:
         if task.data.parts[i] != "test"
         and task.corpus.tasks[i] not in task.data.held_out
         and not bool(task.corpus.accuracy[i].isnan())
+        and not is_copy(task.corpus, i)
     ]
     fold = [derive_seed(task.context.seed, "fold", task.corpus.tasks[i]) % _FOLDS for i in wanted]
     encoder = task.encoder

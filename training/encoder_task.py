@@ -29,7 +29,7 @@ from lora_gen.retrieval.reader import CorpusReader
 from lora_gen.retrieval.readout import ReadoutFit
 from lora_gen.zoo.splits import require_split
 from training.encoder_config import EncoderTaskConfig
-from training.encoder_data import load_encoder_data, recipe_labels
+from training.encoder_data import is_copy, load_encoder_data, recipe_labels
 from training.encoder_quality import fit_quality
 from training.order import batch_positions, derive_seed
 from training.task import TaskContext
@@ -118,7 +118,9 @@ class EncoderTask:
         self.train = [
             i for i in good if self.data.parts[i] == "train" and self.corpus.tasks[i] not in held
         ]
-        self.validation = [i for i in good if self.corpus.tasks[i] in held]
+        self.validation = [
+            i for i in good if self.corpus.tasks[i] in held and not is_copy(self.corpus, i)
+        ]
         if len(self.train) < context.batch_size:
             raise ConfigError(
                 f"`task.splits` leaves {len(self.train)} adapters to learn from, but a batch has "
@@ -275,7 +277,7 @@ class EncoderTask:
 
     def parents(self) -> list[str]:
         """The zoos' entries that it was fitted, calibrated or chosen on; see `DerivedTask`."""
-        return sorted(f"zoo:{entry_id}" for entry_id in self.corpus.ids)
+        return sorted({f"zoo:{entry_id}" for entry_id in self.corpus.ids})
 
     def fingerprint(self) -> str:
         """Hash of the zoos' entries and of what is taken of them."""

@@ -61,6 +61,16 @@ class CorpusConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Changed:
+    """How entries are changed before they are looked at, where they are not taken as they are."""
+
+    key: str
+    """Names the changes, for the files of features."""
+    load: Callable[[Zoo, str], Adapter]
+    """The changed adapter of an entry's id."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Flat features of many adapters; entry i owns modules `offsets[i]` to `offsets[i + 1]`."""
 
@@ -138,6 +148,7 @@ def corpus_of(
     folder: Path,
     *,
     frames: Frames | None = None,
+    changed: Changed | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
     """The corpus of a zoo: what its files in `folder` hold, the rest computed.
@@ -147,6 +158,7 @@ def corpus_of(
         config: What is taken of them.
         folder: Where the files lie; their names follow from entries, config and frames.
         frames: What modules are seen through; hashed frames by default.
+        changed: How adapters are changed first; the facts of their entries then say `augmented`.
         progress: Called with the number of entries done and of all.
 
     Raises:
@@ -157,10 +169,11 @@ def corpus_of(
     for start in range(0, len(ids), _CHUNK):
         chosen = ids[start : start + _CHUNK]
         taken = [config.sketch, list(config.views), _fingerprint(frames)]
-        key = json.dumps([FEATURES_VERSION, taken, list(chosen)])
+        more = [changed.key] if changed else []
+        key = json.dumps([FEATURES_VERSION, taken, list(chosen), *more])
         name = f"features-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.safetensors"
         if not (folder / name).is_file():
-            _compute(zoo, chosen, frames, config.views).save(folder / name)
+            _compute(zoo, chosen, frames, config.views, changed).save(folder / name)
         parts.append(Corpus.load(folder / name))
         if progress:
             progress(start + len(chosen), len(ids))
@@ -196,13 +209,20 @@ def _draw(key: str) -> float:
     return int.from_bytes(digest, "big") / 2**32
 
 
-def _compute(zoo: Zoo, ids: Sequence[str], frames: Frames, views: Sequence[str]) -> Corpus:
+def _compute(
+    zoo: Zoo,
+    ids: Sequence[str],
+    frames: Frames,
+    views: Sequence[str],
+    changed: Changed | None = None,
+) -> Corpus:
+    load = changed.load if changed else Zoo.load
     entries = list[ZooEntry]()
     parts: dict[str, list[Tensor]] = {name: [] for name in ("sketches", "roles", "side", "scale")}
     for start in range(0, len(ids), _AT_ONCE):
         chosen = ids[start : start + _AT_ONCE]
         for entry_id, found in _features(
-            [zoo.load(entry_id) for entry_id in chosen], frames, chosen
+            [load(zoo, entry_id) for entry_id in chosen], frames, chosen
         ):
             entries.append(zoo.get(entry_id))
             parts["sketches"].append(found.sketches(views).half())
@@ -218,7 +238,10 @@ def _compute(zoo: Zoo, ids: Sequence[str], frames: Frames, views: Sequence[str])
         splits=tuple(entry.split for entry in entries),
         tasks=tuple(entry.task for entry in entries),
         bases=tuple(entry.base for entry in entries),
-        facts=tuple(json.dumps(_facts(entry)) for entry in entries),
+        facts=tuple(
+            json.dumps(_facts(entry) | ({"augmented": True} if changed else {}))
+            for entry in entries
+        ),
     )
 
 

@@ -73,8 +73,9 @@ def test_variant_keeps_dropped_modules_as_zeros(world: Path) -> None:
     with Zoo.open(world / "zoo", read_only=True) as zoo:
         entry = zoo.ids()[0]
         original = zoo.load(entry)
-        found = Variants(AugmentConfig(drop=0.9), 0).of(zoo, entry, 1)
-    assert found.pairs.keys() == original.pairs.keys()
+        found = Variants(AugmentConfig(drop=0.9), 0).whole(zoo, entry, 1)
+        bare = Variants(AugmentConfig(drop=0.9), 0).of(zoo, entry, 1)
+    assert found.pairs.keys() == original.pairs.keys() > bare.pairs.keys()
     assert 0 < norm(found) < norm(original)
 
 

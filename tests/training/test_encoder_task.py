@@ -17,8 +17,10 @@ from lora_gen.retrieval.corpus import Corpus, CorpusConfig, corpus_of, parts_of
 from lora_gen.retrieval.encoder import WeightEncoder
 from lora_gen.retrieval.fit import modules_of
 from lora_gen.retrieval.texts import TextBank, text_bank
+from lora_gen.weight_space.augment import AugmentConfig
 from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import Zoo
+from training.encoder_quality import quality_rows
 from training.encoder_task import (
     EncoderTask,
     ReversedGradient,
@@ -165,6 +167,18 @@ def test_validation_tasks_stay_out_of_training(zoo: Path, tmp_path: Path) -> Non
     held.write_text("no list")
     with pytest.raises(ConfigError, match="is not a JSON list of tasks"):
         EncoderTask(config, TaskContext(seed=0, batch_size=8, device=torch.device("cpu")))
+
+
+def test_augmented_copies_teach_vectors_and_nothing_else(zoo: Path) -> None:
+    config = recipe(zoo).task
+    plain, more = (
+        EncoderTask(made, TaskContext(seed=0, batch_size=8, device=torch.device("cpu")))
+        for made in (config, replace(config, augment=AugmentConfig(noise=0.3, drop=0.2)))
+    )
+    assert len(more.train) == 2 * len(plain.train)
+    assert len(more.validation) == len(plain.validation)
+    assert len(quality_rows(more).entries) == len(quality_rows(plain).entries)
+    assert more.parents() == plain.parents()
 
 
 def test_batches_repeat_and_unseen_splits_stay_out(zoo: Path) -> None:
