@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lora_gen.adapter.adapter import Adapter
+from lora_gen.adapter.adapter import Adapter, LoraPair
 from lora_gen.adapter.algebra import singular_values
 from lora_gen.errors import AdapterValueError, ConfigError
 from lora_gen.weight_space.factors import cut, factors_of, pair_like, relative_error
@@ -31,7 +31,8 @@ def compress_adapter(
 
     With `energy` ranks differ between modules: over the whole adapter those components are kept
     that carry most energy for the values they cost, at least one a module. A dense delta weight is
-    never built: two QR factorizations and one r x r SVD a module.
+    never built: two QR factorizations and one r x r SVD a module. Factors keep their precision:
+    what was bfloat16 comes back as bfloat16.
 
     Args:
         adapter: What to compress; it is not changed.
@@ -56,13 +57,20 @@ def compress_adapter(
     for name, pair in adapter.pairs.items():
         found = cut(factors_of(pair), ranks[name])
         kept = found.factors.rank < pair.rank
-        pairs[name] = pair_like(pair, found.factors) if kept else pair
+        pairs[name] = _as_precise(pair_like(pair, found.factors), pair) if kept else pair
         lost, total = lost + found.squared_error, total + found.squared_norm
     return Compressed(
         adapter=replace(adapter, pairs=pairs),
         error=relative_error(lost, total),
         ranks={name: pair.rank for name, pair in pairs.items()},
     )
+
+
+def _as_precise(pair: LoraPair, before: LoraPair) -> LoraPair:
+    """The pair in the precision that the module had, unless a value is too large for it."""
+    a_RI, b_OR = pair.lora_a.to(before.lora_a.dtype), pair.lora_b.to(before.lora_b.dtype)
+    is_finite = bool(torch.isfinite(a_RI).all() and torch.isfinite(b_OR).all())
+    return replace(pair, lora_a=a_RI, lora_b=b_OR) if is_finite else pair
 
 
 def energy_ranks(adapter: Adapter, energy: float) -> dict[str, int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from weight_space_factories import regauged
 
+from lora_gen.adapter.profile import cast_factors
 from lora_gen.errors import AdapterFormatError, AdapterMismatchError, ConfigError
 from lora_gen.safetensors_header import serialize_tensors
 from lora_gen.weight_space.basis import SharedBasis
@@ -122,3 +124,14 @@ def test_basis_loses_what_it_says_and_less_at_a_larger_size():
     assert losses[0] > losses[1] > losses[2]
     with pytest.raises(AdapterMismatchError, match=r"`other` is not in the basis"):
         bases[0].encode(zoo[0].__class__(pairs={"other": next(iter(zoo[0].pairs.values()))}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_compressing_keeps_the_precision_unless_a_value_is_too_large(dtype: torch.dtype):
+    adapter = cast_factors(small_adapter(1), dtype)
+    small = compress_adapter(adapter, rank=1).adapter
+    assert {pair.lora_b.dtype for pair in small.pairs.values()} == {dtype}
+    name, pair = next(iter(adapter.pairs.items()))
+    huge = replace(adapter, pairs={name: replace(pair, scaling=1e12)})
+    found = compress_adapter(huge, rank=1).adapter.pairs[name]
+    assert bool(found.lora_b.isfinite().all())
