@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from lora_gen.weight_space.nowcast import Mover
+from lora_gen.weight_space.nowcast_runs import NowcastOfRuns
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 """Of a jump, tried where there is a loss to try it by."""
@@ -23,7 +24,7 @@ class NowcastCallback(TrainerCallback):
     as it is. It knows PEFT's parameter names (`lora_A`, `lora_B`) and nothing else of the model.
 
     Args:
-        nowcast: What to jump by: a `Nowcast` or a `NowcastNet`.
+        nowcast: What to jump by: a `Nowcast`, a `NowcastNet` or a `NowcastOfRuns`.
         jumps: At most so many jumps; a jump near the end, where the rate is low, gains nothing.
         loss_of: The model's loss on a few examples as it is. With it a jump is tried whole, by half
             and by a quarter, and goes as far as the loss falls most, or nowhere: weights that are
@@ -31,7 +32,11 @@ class NowcastCallback(TrainerCallback):
     """
 
     def __init__(
-        self, nowcast: Mover, *, jumps: int = 1, loss_of: Callable[[], float] | None = None
+        self,
+        nowcast: Mover | NowcastOfRuns,
+        *,
+        jumps: int = 1,
+        loss_of: Callable[[], float] | None = None,
     ) -> None:
         self.nowcast = nowcast
         self.jumps = jumps
@@ -60,12 +65,7 @@ class NowcastCallback(TrainerCallback):
     @torch.no_grad()
     def _jump(self, model: nn.Module) -> None:
         recent = self._history[-self.nowcast.history :]
-        goal = {
-            name: self.nowcast.moved(
-                [one[name] for one in recent], "lora_a" if "lora_A" in name else "lora_b"
-            )
-            for name in recent[-1]
-        }
+        goal = _goal(self.nowcast, recent)
         share = 1.0
         if self.loss_of is not None:
             tried = {}
@@ -75,6 +75,24 @@ class NowcastCallback(TrainerCallback):
             share = min(tried, key=lambda part: tried[part])
         _place(model, recent[-1], goal, share)
         self.shares.append(share)
+
+
+def _goal(
+    nowcast: Mover | NowcastOfRuns, recent: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Where the factors jump to, by parameter."""
+    if isinstance(nowcast, NowcastOfRuns):
+        ends = nowcast.ends(*({_factor(n): value for n, value in one.items()} for one in recent))
+        return {name: ends[_factor(name)] for name in recent[-1]}
+    return {
+        name: nowcast.moved([one[name] for one in recent], _factor(name)[1]) for name in recent[-1]
+    }
+
+
+def _factor(name: str) -> tuple[str, str]:
+    """(module, side) of a parameter of PEFT's."""
+    module = name.removeprefix("base_model.model.").split(".lora_")[0]
+    return module, "lora_a" if "lora_A" in name else "lora_b"
 
 
 def _place(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,25 @@ TRAINED, SHOWN, OLD = 10, 5, 16
 STEPS, LR, BATCH = 16, 8e-4, 8
 SHARES = (0.3, 0.5, 0.7)
 """How far from the weights before to those after all increments an averaged generator lies."""
-AVERAGED = {"averaged": (LR, 1.0), "averaged, gentle": (LR / 2, 4.0)}
-"""Way -> learning rate and weight of what is remembered; both are averaged afterwards."""
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """How a run learns whose weights are averaged with those before afterwards."""
+
+    lr: float = LR
+    weight: float = 1.0
+    """Of what is remembered."""
+    rows: int = BATCH
+    """Old descriptions beside the increment's own, which are `BATCH` too."""
+    steps: int = STEPS
+
+
+AVERAGED = {
+    "averaged": Averaged(),
+    "averaged, gentle": Averaged(lr=LR / 2, weight=4.0),
+    "averaged, gentle and long": Averaged(lr=LR / 2, weight=4.0, rows=2 * BATCH, steps=2 * STEPS),
+}
 GOAL = ObjectiveConfig(
     flow_weight=0.0, lines_per_task=4, ranks=(1, 1, 2), drop_text=0.0, show_examples=0.0
 )
@@ -177,11 +195,13 @@ def run_averaged(bench: Bench, way: str) -> dict[str, dict[str, Any]]:
     old = bench.tasks(("seen",), OLD, 1) + bench.tasks(("unseen_composition",), OLD, 1)
     start = {name: value.clone() for name, value in task.denoiser.state_dict().items()}
     before, new_before = accuracies(bench, task, old), accuracies(bench, task, new)
-    lr, weight = AVERAGED[way]
-    learned, seen = [], list(task.records)
+    config = AVERAGED[way]
+    learned: Records = []
+    seen = list(task.records)
     for i, (trained, _) in enumerate(parts):
         print(f"{way}, increment {i + 1} of {len(parts)}: {FAMILIES[i]}", flush=True)
-        learn(task, trained, STEPS, _memory(task, seen + learned, weight), lr)
+        memory = _memory(task, seen + learned, config.weight, config.rows)
+        learn(task, trained, config.steps, memory, config.lr)
         learned += trained
     end = {name: value.clone() for name, value in task.denoiser.state_dict().items()}
     half, found = len(old) // 2, {}
@@ -204,9 +224,11 @@ def run_averaged(bench: Bench, way: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _memory(task: GeneratorTask, records: Records, weight: float = 1.0) -> Memory:
+def _memory(
+    task: GeneratorTask, records: Records, weight: float = 1.0, rows: int = BATCH
+) -> Memory:
     """The network as it is now, asked with descriptions of what it knows."""
-    config = RememberConfig(behaviors=BEHAVIORS, rows=BATCH, weight=weight)
+    config = RememberConfig(behaviors=BEHAVIORS, rows=rows, weight=weight)
     memory = Memory(task.denoiser, task.texts, task.spec, config=config, seed=0)
     memory.descriptions = [text for record in records for text in record.descriptions]
     return memory
