@@ -15,6 +15,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter
+from lora_gen.adapter.algebra import keep_components
 from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.codec.codec import AdapterCodec
 from lora_gen.codec.layout import TokenLayout
@@ -168,7 +169,7 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             examples: Input-output pairs of the task.
             base: The base: a spec, an embedded id, a folder or a hub id; by default the one the
                 generator was trained for.
-            rank: LoRA rank.
+            rank: LoRA rank. Beyond the ranks of training, the further components of B are zero.
             targets: Which modules, as in PEFT: `all-linear`, `attention`, `mlp`, or names; by
                 default those the generator was trained for.
             num_adapters: Candidates; each starts from its own noise.
@@ -208,7 +209,9 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         tokens = self._sample(
             prototypes, noise, steps, guidance, generator, callback_on_step_end, start=start
         )
-        adapters = [codec.decode(t.cpu(), base=spec.id, task_type=spec.task_type) for t in tokens]
+        anew = start is None or (strength == 1.0 and not keep)  # nothing of `start_from` is left
+        components = self.denoiser.components_for(spec.id, rank) if anew else rank
+        adapters = [_decoded(t, codec, spec, components) for t in tokens]
         record = {
             "text": text,
             "prompts": list(prompts or []),
@@ -312,6 +315,12 @@ class LoraGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                 changed = callback(self, i, timestep, {"latents": x_BND, "clean": clean})
                 x_BND = changed.get("latents", x_BND)
         return x_BND
+
+
+def _decoded(tokens_ND: Tensor, codec: AdapterCodec, spec: BaseModelSpec, count: int) -> Adapter:
+    """The adapter of clean tokens, of whose components the first ones alone say something."""
+    adapter = codec.decode(tokens_ND.cpu(), base=spec.id, task_type=spec.task_type)
+    return keep_components(adapter, count) if count < codec.layout.rank else adapter
 
 
 def _download(name: str, **options: Any) -> Path:

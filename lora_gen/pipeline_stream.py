@@ -119,6 +119,7 @@ def stream_adapter(
     take: Callable[..., None],
     *,
     options: StreamOptions,
+    components: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Sample one adapter and hand each piece of its factors to `take`, as `FactorFile.add`.
@@ -129,12 +130,17 @@ def stream_adapter(
         layout: The adapter's layout.
         take: Called with (module, side, component, start=, values=).
         options: Steps, guidance, seed and size of the windows.
+        components: How many components of B are not zero; by default all.
         progress: Called with (tokens done, tokens of the adapter).
     """
     scaling = pipe.denoiser.token_scaling
+    silent = layout.rank if components is None else components
     for first, tokens_nD in stream_tokens(pipe, condition, layout, options):
         for piece in factor_pieces(layout, scaling, tokens_nD.cpu(), first):
-            take(piece.module, piece.side, piece.component, start=piece.start, values=piece.values)
+            values = piece.values
+            if piece.side == "B" and piece.component >= silent:
+                values = torch.zeros_like(values)
+            take(piece.module, piece.side, piece.component, start=piece.start, values=values)
         if progress is not None:
             progress(first + len(tokens_nD), layout.num_tokens)
 
@@ -188,7 +194,15 @@ def stream_folder(
         texts=texts(spec, record) if texts is not None else None,
         overwrite=overwrite,
     ) as file:
-        stream_adapter(pipe, condition, layout, file.add, options=options, progress=progress)
+        stream_adapter(
+            pipe,
+            condition,
+            layout,
+            file.add,
+            options=options,
+            components=pipe.denoiser.components_for(spec.id, request.rank),
+            progress=progress,
+        )
     return record
 
 

@@ -28,6 +28,16 @@ def pipe() -> LoraGenPipeline:
 
 
 @pytest.fixture(scope="module")
+def narrow() -> LoraGenPipeline:
+    """As `pipe`, trained at rank 1 alone."""
+    denoiser = tiny_denoiser(trained_bases=(SPEC.id,), max_rank=1).requires_grad_(False)
+    made = LoraGenPipeline.build(denoiser)
+    made._request._text = StubTextEncoder()  # type: ignore[assignment]
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="module")
 def start() -> Adapter:
     return random_adapter(SPEC, rank=2, seed=3)
 
@@ -39,6 +49,23 @@ def sampled(pipe: LoraGenPipeline, **options: Any) -> Adapter:
 
 def test_start_at_full_strength_is_plain_sampling(pipe: LoraGenPipeline, start: Adapter) -> None:
     plain, started = sampled(pipe), sampled(pipe, start_from=start)
+    torch.testing.assert_close(dense_vector(started), dense_vector(plain), rtol=0, atol=0)
+
+
+def test_components_beyond_the_trained_ranks_say_nothing(
+    pipe: LoraGenPipeline, narrow: LoraGenPipeline
+) -> None:
+    free, held = sampled(pipe), sampled(narrow)
+    for name, pair in held.pairs.items():
+        assert not pair.lora_b[:, 1:].any()
+        assert pair.lora_a[1:].any()  # so further training can start
+        assert torch.equal(pair.lora_b[:, :1], free.pairs[name].lora_b[:, :1])
+
+
+def test_components_of_a_start_are_kept(narrow: LoraGenPipeline, start: Adapter) -> None:
+    found = sampled(narrow, start_from=start, strength=0.5)
+    assert all(pair.lora_b[:, 1:].any() for pair in found.pairs.values())
+    plain, started = sampled(narrow), sampled(narrow, start_from=start)
     torch.testing.assert_close(dense_vector(started), dense_vector(plain), rtol=0, atol=0)
 
 

@@ -23,9 +23,9 @@ EXACT: dict[str, Any] = {"mixed_precision": False}
 REQUEST = StreamRequest(prompts=["ab", "c"], base=SPEC, rank=3)
 
 
-@pytest.fixture(scope="module", params=[0, 4], ids=["no latent", "latent"])
+@pytest.fixture(scope="module", params=[0, 4], ids=["plain", "latent and trained at rank 2"])
 def pipe(request: Any) -> LoraGenPipeline:
-    latent = {"latent_dim": request.param} if request.param else {}
+    latent = {"latent_dim": request.param, "max_rank": 2} if request.param else {}
     denoiser = tiny_denoiser(trained_bases=(SPEC.id,), **latent).requires_grad_(False)
     made = LoraGenPipeline.build(denoiser)
     made.set_progress_bar_config(disable=True)

@@ -129,6 +129,7 @@ class GeneratorTask:
             text_fingerprint=encoder.fingerprint,
             trained_bases=(config.base,),
             targets=config.targets,
+            max_rank=max(config.objective.ranks),
             example_dim=example_width(self.spec.hidden_size) if config.read_examples else 0,
             **asdict(config.model),
         )

@@ -129,6 +129,16 @@ def scale(adapter: Adapter, factor: float) -> Adapter:
     return replace(adapter, pairs=pairs)
 
 
+def keep_components(adapter: Adapter, count: int) -> Adapter:
+    """The adapter with its first components alone, at the same rank: the other rows of B are 0."""
+    pairs = {}
+    for name, pair in adapter.pairs.items():
+        lora_b = pair.lora_b.clone()
+        lora_b[:, count:] = 0
+        pairs[name] = replace(pair, lora_b=lora_b)
+    return replace(adapter, pairs=pairs)
+
+
 def truncate(adapter: Adapter, rank: int) -> Adapter:
     """The nearest adapter (Frobenius) with at most `rank`; pairs within it are kept as they are.
 

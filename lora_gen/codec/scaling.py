@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -56,6 +57,16 @@ class TokenScaling:
         score_BN = tokens_BND[..., -1].clamp_max(MAX_SCORE).maximum(floor)
         size_BN = (score_BN * self.log_std + self.mean_of_slots(slot_roles_N)).exp()
         return tokens_BND[..., :-1] * size_BN[..., None]
+
+    def times(self, strength: float) -> TokenScaling:
+        """The same tokens as adapters `strength` times as strong: every B is that much larger."""
+        if strength == 1.0:
+            return self
+        log = math.log(strength)
+        names = [f"{role}/{side}" for role in ROLES for side in "AB"]
+        means = {name: self.log_means.get(name, self.default_log_mean) for name in names}
+        louder = {name: mean + log * name.endswith("B") for name, mean in means.items()}
+        return replace(self, log_means=louder)
 
     @classmethod
     def fit(cls, samples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> TokenScaling:

@@ -59,6 +59,8 @@ class RecurrentDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         text_fingerprint: str | None = None,
         trained_bases: tuple[str, ...] = (),
         targets: tuple[str, ...] = (),
+        strength: float = 1.0,
+        max_rank: int = 0,
     ) -> None:
         super().__init__()
         self.condition_encoder = ConditionEncoder(
@@ -76,8 +78,16 @@ class RecurrentDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def token_scaling(self) -> TokenScaling:
-        """Scale of the tokens that the network was trained on."""
-        return TokenScaling(**(self.config.scaling or {}))
+        """Scale of the tokens that the network was trained on, times its calibrated strength."""
+        return TokenScaling(**(self.config.scaling or {})).times(self.config.strength)
+
+    def components_for(self, base: str, rank: int) -> int:
+        """How many of an adapter's components say something; the others are to be zero.
+
+        Each component has states of its own, and those beyond the ranks of training are noise.
+        """
+        limit = self.config.max_rank if base in self.config.trained_bases else 0
+        return min(rank, limit) if limit else rank
 
     def latent_of(self, noise_BND: Tensor) -> Tensor | None:
         """What the noise of all slots has in common, standard normal, (B, Z); None without latent.

@@ -38,6 +38,11 @@ STEPS: dict[str, tuple[str, str]] = {
         f"{BUILD}/generator/final/model_index.json",
         "training recipes/tiny_sd/generator.yaml gradient_accumulation_steps=2",
     ),
+    "strength": (
+        f"{BUILD}/reports/strength.json",
+        f"recipes.tiny_sd.calibrate --zoo {BUILD}/zoo --reader {BUILD}/reader/final"
+        f" --generator {BUILD}/generator/final --out {BUILD}/reports --styles 39",
+    ),
     "evaluate": (
         f"{BUILD}/reports/report.json",
         f"recipes.tiny_sd.evaluate --zoo {BUILD}/zoo --reader {BUILD}/reader/final"

@@ -79,3 +79,10 @@ def test_scaling_fit_leaves_zero_chunks_out() -> None:
 def test_scaling_fit_of_nothing_is_the_default() -> None:
     assert TokenScaling.fit([(torch.zeros(3, 4), MASK, ROLES_N)]) == TokenScaling()
     assert math.isfinite(TokenScaling().log_std)
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0, 2.0])
+def test_scaling_times_makes_every_b_that_much_larger_and_leaves_a(strength: float) -> None:
+    tokens = SCALING.split(_chunks(), MASK, ROLES_N)
+    wanted = _chunks() * torch.tensor([1.0, strength, 1.0])[:, None]  # only the second row is a B
+    torch.testing.assert_close(SCALING.times(strength).join(tokens, ROLES_N), wanted)
