@@ -34,15 +34,15 @@ class KnownSentences:
         cache: Path,
     ) -> None:
         self.embedder, self.teacher, self.cache = embedder, teacher, cache
-        self._states: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
+        self._states: dict[str, Tensor] = {}
         self._vectors: dict[str, Tensor] = {}
 
     def states(self, record: BehaviorRecord) -> tuple[Tensor, ...]:
         """States (L, E) of each sentence in front of the first adapted block, without padding."""
-        texts = tuple(text for text, _ in record.examples)  # several criteria may share them
-        if texts not in self._states:
-            self._states[texts] = self._read(texts)
-        return self._states[texts]
+        texts = tuple(text for text, _ in record.examples)  # several criteria may share some
+        if not all(text in self._states for text in texts):
+            self._states |= zip(texts, self._read(texts), strict=True)
+        return tuple(self._states[text] for text in texts)
 
     @torch.no_grad()
     def vectors(self, record: BehaviorRecord) -> Tensor:

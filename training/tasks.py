@@ -33,6 +33,7 @@ TASKS: dict[str, Callable[[], tuple[type[Any], Build]]] = {
     "picture_generator": _within(
         "training.picture_task", "PictureTaskConfig", "build_picture_task"
     ),
+    "shared_generator": _within("training.shared_task", "SharedTaskConfig", "build_shared_task"),
     "tiny_sd_autoencoder": _within(
         "recipes.tiny_sd.autoencoder_task",
         "AutoencoderConfig",

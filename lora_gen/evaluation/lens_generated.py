@@ -14,7 +14,14 @@ from lora_gen.evaluation.embedding import Embedder
 from lora_gen.evaluation.lens_fitting import LensFitConfig, fit_lenses, lens_adapter
 from lora_gen.evaluation.lens_measures import mean_average_precision
 from lora_gen.evaluation.lens_reader import LensReader
-from lora_gen.evaluation.lenses import Embeds, LensTask, Way, once, with_adapter
+from lora_gen.evaluation.lenses import (
+    Embeds,
+    LensTask,
+    Way,
+    name_anchors,
+    once,
+    with_adapter,
+)
 from lora_gen.pipeline import LoraGenPipeline
 
 Find = Callable[[LensTask], Adapter]
@@ -45,6 +52,7 @@ def generated_ways(reader: Embeds, pipe: LoraGenPipeline) -> dict[str, Way]:
     make, at_once = generated_by(pipe), generated_by(pipe, steps=1)
     finds: dict[str, Find] = {
         "generated": lambda task: make(task.description),
+        "generated, values named": lambda task: make(task.named),
         "generated, unseen wording": lambda task: make(task.wording),
         "generated, another criterion's words": lambda task: make(task.other_words),
         "generated, one pass": lambda task: at_once(task.description),
@@ -55,13 +63,30 @@ def generated_ways(reader: Embeds, pipe: LoraGenPipeline) -> dict[str, Way]:
     return {name: with_adapter(reader, find) for name, find in finds.items()}
 
 
-def continued(trainer: Embedder, start: Find, count: int, config: LensFitConfig) -> Find:
-    """`start`'s lens, trained on with the first examples of a task."""
+def continued(
+    trainer: Embedder,
+    start: Find,
+    count: int,
+    config: LensFitConfig,
+    *,
+    with_names: bool = False,
+) -> Find:
+    """`start`'s lens, trained on with the first examples of a task.
+
+    Args:
+        trainer: The frozen base.
+        start: Finds the lens to begin with.
+        count: Examples.
+        config: How it is trained.
+        with_names: Whether the names of the values are anchors.
+    """
 
     def find(task: LensTask) -> Adapter:
         own = replace(config, batch=min(config.batch, count))
         begin = stack_adapters([start(task)])
-        factors = fit_lenses(trainer, [task.examples[:count]], own, seeds=[0], start=begin)
+        anchors = [name_anchors(task)] if with_names else ()
+        data = [task.examples[:count]]
+        factors = fit_lenses(trainer, data, own, seeds=[0], start=begin, anchors=anchors)
         return lens_adapter(factors, 0, trainer.spec)
 
     return once(find)

@@ -61,6 +61,9 @@ class LensTask:
     other_words: str = ""
     """The description of another criterion."""
 
+    named: str = ""
+    """The description with the values in it."""
+
     others: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     """Values of other criteria on the same texts, None where one is not realized."""
 
@@ -161,15 +164,30 @@ def once(find: Callable[[LensTask], Adapter]) -> Callable[[LensTask], Adapter]:
     return found
 
 
-def few_shot(trainer: Embedder, count: int, config: LensFitConfig) -> Callable[[LensTask], Adapter]:
-    """A lens trained from random factors on the first examples of a task."""
+def few_shot(
+    trainer: Embedder, count: int, config: LensFitConfig, *, with_names: bool = False
+) -> Callable[[LensTask], Adapter]:
+    """A lens trained from random factors on the first examples of a task.
+
+    Args:
+        trainer: The frozen base.
+        count: Examples.
+        config: How it is trained.
+        with_names: Whether the names of the values are anchors.
+    """
 
     def find(task: LensTask) -> Adapter:
         own = replace(config, batch=min(config.batch, count))
-        factors = fit_lenses(trainer, [task.examples[:count]], own, seeds=[0])
+        anchors = [name_anchors(task)] if with_names else ()
+        factors = fit_lenses(trainer, [task.examples[:count]], own, seeds=[0], anchors=anchors)
         return lens_adapter(factors, 0, trainer.spec)
 
     return once(find)
+
+
+def name_anchors(task: LensTask) -> list[Example]:
+    """The values' names, bare and in words, as texts that hold nothing but the value."""
+    return [(text, value) for value, said in task.names.items() for text in (value, said)]
 
 
 def nearest_lenses(

@@ -26,6 +26,7 @@ from lora_gen.evaluation.lens_generated import (
     generated_by,
     generated_ways,
 )
+from lora_gen.evaluation.lens_named import on_names, taught
 from lora_gen.evaluation.lens_reader import LensReader
 from lora_gen.evaluation.lenses import (
     BASE,
@@ -50,7 +51,7 @@ from recipes.minilm_lenses.tasks import NEW, UNTOUCHED, is_watched, tasks_of
 from recipes.minilm_lenses.world.sentences import free_sentences
 
 COUNTS, CONTINUED, CHOSEN = (8, 16, 32), 16, 16
-POOL = 256
+POOL, UNLABELED = 256, 768
 
 
 def simple_ways(reader: Embeds, trainer: Embedder) -> dict[str, Way]:
@@ -67,6 +68,23 @@ def simple_ways(reader: Embeds, trainer: Embedder) -> dict[str, Way]:
         fitted = few_shot(trainer, count, config)
         ways[f"few-shot LoRA, {count} sentences"] = with_adapter(reader, fitted)
     return ways
+
+
+def named_ways(reader: LensReader, pipe: LoraGenPipeline | None) -> dict[str, Way]:
+    """What the names of the values bring, alone and with labeled sentences."""
+    config, trainer, more = LensFitConfig(), reader.embedder, f"{CONTINUED} sentences and names"
+    pool = [one.text for one in free_sentences(UNLABELED, 1)]
+    finds: dict[str, Find] = {
+        "taught by value names": taught(reader, pool, config),
+        f"few-shot LoRA, {more}": few_shot(trainer, CONTINUED, config, with_names=True),
+    }
+    if pipe is not None:
+        make = generated_by(pipe)
+        finds[f"generated + {more}"] = continued(
+            trainer, lambda task: make(task.named), CONTINUED, config, with_names=True
+        )
+    found = {name: with_adapter(reader, find) for name, find in finds.items()}
+    return {"directions of value names": on_names(reader)} | found
 
 
 def informed_ways(reader: LensReader, zoo: Zoo, pipe: LoraGenPipeline | None) -> dict[str, Way]:
@@ -130,6 +148,7 @@ def main() -> None:
         reader = LensReader(Embedder.from_pretrained(dtype=torch.bfloat16))
         pipe = LoraGenPipeline.from_pretrained(args.generator) if args.generator else None
         ways = simple_ways(reader, reader.embedder) | informed_ways(reader, zoo, pipe)
+        ways |= named_ways(reader, pipe)
         if args.ways is not None:
             ways = {name: ways[name] for name in dict.fromkeys((BASE, *args.ways, ORACLE))}
         splits = tasks_of([entry.task for entry in zoo.entries() if entry.task], args.limit)
@@ -140,8 +159,8 @@ def main() -> None:
                 name = f"{split}/{task.name}"
                 missing = {w: way for w, way in ways.items() if w not in scores.get(name, {})}
                 if missing:
-                    scores[name] = scores.get(name, {}) | measured(task, missing)
-                    scores[name] = {way: scores[name][way] for way in ways}
+                    known = scores.get(name, {}) | measured(task, missing)
+                    scores[name] = {way: known[way] for way in {**ways, **known}}
                     atomic_write_json(journal, scores)
                     print(f"{name}, {time.time() - started:.0f} s", flush=True)
     report = report_of(scores, {split: [task.name for task in t] for split, t in splits.items()})

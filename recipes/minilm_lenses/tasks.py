@@ -9,7 +9,13 @@ from dataclasses import replace
 
 from lora_gen.evaluation.lenses import LensTask
 from recipes.minilm_lenses.train_lenses import TEST_SEED, examples_of
-from recipes.minilm_lenses.world.criteria import WATCHED, descriptions, family_of, make_splits
+from recipes.minilm_lenses.world.criteria import (
+    WATCHED,
+    descriptions,
+    family_of,
+    make_splits,
+    naming,
+)
 from recipes.minilm_lenses.world.handwritten import HAND, handwritten, handwritten_criteria
 from recipes.minilm_lenses.world.sentences import corpus
 from recipes.minilm_lenses.world.tables import criteria
@@ -33,6 +39,7 @@ def task_of(key: str) -> LensTask:
         name=key,
         description=descriptions(key, 1)[0],
         wording=descriptions(key, 1, is_held_out=True)[0],
+        named=naming(key, criteria()[key].values, 1)[0],
         texts=tuple(one.text for one in found),
         values=tuple(one.labels[key] for one in found),
         sources=tuple(one.sources.get(key) for one in found),
@@ -49,6 +56,7 @@ def handwritten_task(key: str) -> LensTask:
         name=key,
         description=descriptions(key, 1)[0],
         wording=descriptions(key, 1, is_held_out=True)[0],
+        named=naming(key, criteria()[key].values, 1)[0],
         texts=tuple(text for text, _ in found),
         values=tuple(value for _, value in found),
         sources=tuple(None for _ in found),

@@ -10,6 +10,7 @@ import torch
 
 from lora_gen.adapter.adapter import Adapter
 from lora_gen.errors import ConfigError
+from lora_gen.evaluation import lens_generated
 from lora_gen.evaluation.embedding import Embedder
 from lora_gen.evaluation.lens_fitting import (
     LensFitConfig,
@@ -19,7 +20,7 @@ from lora_gen.evaluation.lens_fitting import (
 )
 from lora_gen.evaluation.lens_generated import chosen, continued, generated_ways
 from lora_gen.evaluation.lens_reader import LensReader
-from lora_gen.evaluation.lenses import LensTask
+from lora_gen.evaluation.lenses import LensTask, name_anchors
 
 EXAMPLES = tuple(
     (f"the {thing} is {how}", value)
@@ -31,6 +32,7 @@ TASK = LensTask(
     description="by warmth",
     wording="what a thermometer says",
     other_words="by tense",
+    named="by warmth (hot or cold)",
     texts=tuple(text for text, _ in EXAMPLES),
     values=tuple(value for _, value in EXAMPLES),
     sources=(None,) * 4,
@@ -70,6 +72,7 @@ def test_every_way_asks_in_its_own_words_and_once(embedder: Embedder) -> None:
             assert way(TASK, TASK.texts).shape == (4, 384)
     assert pipe.asked == [
         ("by warmth", None, 4),
+        ("by warmth (hot or cold)", None, 4),
         ("what a thermometer says", None, 4),
         ("by tense", None, 4),
         ("by warmth", None, 1),
@@ -84,6 +87,18 @@ def test_a_continued_lens_starts_where_it_was(embedder: Embedder) -> None:
     for name, pair in start.pairs.items():
         torch.testing.assert_close(found.pairs[name].lora_a, pair.lora_a)
         torch.testing.assert_close(found.pairs[name].lora_b, pair.lora_b * pair.scaling)
+
+
+def test_a_lens_is_continued_with_names_where_they_are_asked_for(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    factors = initial_factors(embedder.spec, [0], 2)
+    keep = lambda *a, **k: (given.append(k["anchors"]), factors)[1]  # noqa: E731
+    monkeypatch.setattr(lens_generated, "fit_lenses", keep)
+    start = lens_of(embedder, 3)
+    continued(embedder, lambda task: start, 4, LensFitConfig(), with_names=True)(TASK)
+    assert given == [[name_anchors(TASK)]]
 
 
 def test_the_lens_that_ranks_the_examples_best_is_chosen(embedder: Embedder) -> None:

@@ -9,9 +9,16 @@ from collections import Counter
 
 import pytest
 
+from recipes.minilm_lenses.make_behaviors import named
 from recipes.minilm_lenses.train_lenses import anchors_of
 from recipes.minilm_lenses.world.clauses import Subject, Verb, clause
-from recipes.minilm_lenses.world.criteria import descriptions, family_of, make_splits, split_of
+from recipes.minilm_lenses.world.criteria import (
+    descriptions,
+    family_of,
+    make_splits,
+    naming,
+    split_of,
+)
 from recipes.minilm_lenses.world.handwritten import handwritten, handwritten_criteria
 from recipes.minilm_lenses.world.sentences import by_slot, corpus, free_sentences
 from recipes.minilm_lenses.world.tables import criteria, families, held_out_words
@@ -62,6 +69,24 @@ def test_descriptions_are_eight_and_more_and_held_out_ones_are_new(key: str) -> 
     assert not set(known) & set(new)
     held_out = criteria()[key].sayings[1]
     assert not any(saying in text for saying in held_out for text in known)
+
+
+def test_a_request_can_name_the_values_in_any_order() -> None:
+    found = naming("grammar.tense", ("past", "present", "future"), 8)
+    assert found[0].endswith("(past, present or future)")
+    assert len(set(found)) == len(found) > 4
+    assert all(value in text for text in found for value in ("past", "present", "future"))
+    assert naming("grammar.tense", ("past", "present", "future"), 8) == found
+
+
+def test_parts_of_a_criterion_have_the_sentences_of_their_values_only() -> None:
+    whole, *parts = named("grammar.tense")
+    assert whole.task == "grammar.tense"
+    labels = dict(whole.examples)
+    for part in parts:
+        for text, group in part.examples:
+            assert labels[text] in group.split(" or ")
+        assert all(any(v in d for v in {*labels.values()}) for d in part.descriptions)
 
 
 def test_no_description_fits_two_criteria() -> None:

@@ -127,7 +127,7 @@ def test_recipe_value_out_of_range_says_the_range(override: str, sentence: str) 
 
 TASKS = (
     "baseline, benchmark, encoder, generator, lens_generator, picture_generator, "
-    "tiny_sd_autoencoder, tiny_sd_base, tiny_sd_reader, toy"
+    "shared_generator, tiny_sd_autoencoder, tiny_sd_base, tiny_sd_reader, toy"
 )
 
 

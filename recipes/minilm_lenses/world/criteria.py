@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import cache
 
 from lora_gen.zoo.splits import Split
@@ -45,6 +46,16 @@ HELD_OUT_TEMPLATES = (
     "a map of my mails on which neighbors share {}",
 )
 
+NAMED_TEMPLATES = (
+    "{} ({values})",
+    "{}: {values}",
+    "by {}, that is {values}",
+    "tell {values} apart: {}",
+    "{values}, as to {}",
+    "{values}",
+)
+"""Of a request that names the values too."""
+
 
 def family_of(criterion: Criterion) -> str:
     """What must stay in one split: the family, or the criterion itself within the grammar."""
@@ -78,8 +89,28 @@ def descriptions(key: str, count: int, *, is_held_out: bool = False) -> tuple[st
     criterion = criteria()[key]
     sayings = criterion.sayings[int(is_held_out)]
     templates = HELD_OUT_TEMPLATES if is_held_out else TEMPLATES
-    values = ", ".join(criterion.values[:-1]) + f" or {criterion.values[-1]}"
-    found = [t.format(s, values=values) for t in templates for s in sayings]
+    found = [t.format(s, values=listed(criterion.values)) for t in templates for s in sayings]
     random.Random(f"{key}/{is_held_out}").shuffle(found)
     plain = [sayings[0], *(text for text in found if text != sayings[0])]
     return tuple(plain[:count])
+
+
+def naming(key: str, values: Sequence[str], count: int) -> tuple[str, ...]:
+    """Requests for a criterion that name values, the first with the values in their order.
+
+    Args:
+        key: The criterion's key.
+        values: What is named: values, or several joined.
+        count: At most so many; templates, sayings and the order of the values are drawn.
+    """
+    sayings, rng = criteria()[key].sayings[0], random.Random(f"naming/{key}/{values}")
+    found = [NAMED_TEMPLATES[0].format(sayings[0], values=listed(values))]
+    for _ in range(count - 1):
+        order = listed(rng.sample(list(values), len(values)))
+        found.append(rng.choice(NAMED_TEMPLATES).format(rng.choice(sayings), values=order))
+    return tuple(dict.fromkeys(found))
+
+
+def listed(values: Sequence[str]) -> str:
+    """Values as people list them: `a, b or c`."""
+    return ", ".join(values[:-1]) + f" or {values[-1]}"
