@@ -16,7 +16,7 @@ from app.service.generation import GenerateRequest, Shape
 from app.service.search import Hit
 from app.service.service import ZOO_PREFIX
 from app.service.sessions import CancelledError
-from app.tabs.common import ANSWERING, LIGHT, SAMPLING, SEARCHING, Parts, sentences
+from app.tabs.common import ANSWERING, EXAMINING, LIGHT, SAMPLING, SEARCHING, Parts, sentences
 
 
 def add_endpoints(parts: Parts) -> None:
@@ -229,4 +229,4 @@ def _add_inspect(endpoints: Endpoints) -> None:
     files = gr.File(label="files", file_count="multiple", visible=False)
     found = gr.JSON(label="findings", visible=False)
     button = gr.Button(visible=False)
-    button.click(endpoints.inspect_adapter, files, found, api_name="inspect_adapter", **LIGHT)
+    button.click(endpoints.inspect_adapter, files, found, api_name="inspect_adapter", **EXAMINING)

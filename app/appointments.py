@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 MAX_TRACKED = 10_000
 MAX_AHEAD = 60.0
 """Seconds ahead of which no appointment is made."""
+
+
+RECENT = 32
+"""Requests whose times are remembered."""
+
+
+class Lately:
+    """How long requests took lately, in the place of Gradio's mean since its start."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=RECENT)
+        self.process_time = self.avg_time = 0.0
+        self.count = 0
+
+    def add(self, time: float) -> None:
+        """Remember one more."""
+        self._seconds.append(time)
+        self.process_time, self.count = sum(self._seconds), len(self._seconds)
+        self.avg_time = self.process_time / self.count
 
 
 class Appointments:

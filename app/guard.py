@@ -6,18 +6,24 @@ import json
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 from urllib.parse import urlsplit
 
 from app.appointments import MAX_TRACKED, Appointments
+from app.messages import (
+    App,
+    Receive,
+    Scope,
+    Send,
+    calling_before,
+    counted,
+    read_body,
+    refuse,
+    replay,
+    with_headers,
+)
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Refusal = tuple[int, str] | tuple[int, str, float]
 """Status, sentence, and seconds until it may be tried again."""
 
@@ -33,6 +39,9 @@ FEW = 4
 """So many may always wait: one slow request, such as the first, must not shut out the next."""
 
 JOIN, CALL, UPLOAD = "/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/upload"
+
+EXPECTED_WAIT, LONGEST_WAIT = b"x-expected-wait", b"x-longest-wait"
+"""Seconds, told to everybody who is let in: until their answer, and the longest until a turn."""
 
 FILES = ("/assets/", "/static/", "/theme.css")
 FILE_COST = 0.05
@@ -65,6 +74,9 @@ class Waiting:
 
     each: float = 1.0
     """Between two of them that are done, as measured."""
+
+    takes: float = 1.0
+    """From the turn of one to its answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,33 +131,35 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = self._with_headers(send)
+        send = with_headers(self._headers, send)
         refused = self._refusal(scope)
         if refused is not None:
-            await _refuse(send, *refused)
+            await refuse(send, *refused)
             return
         limit = MAX_UPLOAD if scope["path"] == UPLOAD else MAX_BODY
         if scope["method"] == "POST" and scope["path"].startswith((JOIN, CALL)):
-            body = await _read(receive, limit)
+            body = await read_body(receive, limit)
             if body is None:
-                await _refuse(send, 413, _too_large(limit))
+                await refuse(send, 413, _too_large(limit))
                 return
             try:
                 session, target = _asked(body, scope["path"])
             except ValueError as error:
-                await _refuse(send, 400, str(error))
+                await refuse(send, 400, str(error))
                 return
-            busy = self._busy(session, target)
+            waiting = self._seen(session, target)
+            busy = self._busy(waiting, session, target)
             if busy is not None:
-                await _refuse(send, *busy)
+                await refuse(send, *busy)
                 return
+            send = self._promising(waiting, send)
             leave = self._enter(session, target)
             try:
-                await self._app(scope, _replay(body, receive), _before(leave, send))
+                await self._app(scope, replay(body, receive), calling_before(leave, send))
             finally:
                 leave()
             return
-        await self._app(scope, _counted(receive, limit), send)
+        await self._app(scope, counted(receive, limit), send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = scope["headers"]
@@ -203,13 +217,36 @@ class Guard:
 
         return leave
 
-    def _busy(self, session: str, target: int | str) -> Refusal | None:
+    def _seen(self, session: str, target: int | str) -> Waiting:
+        """The line as it is once those are in it that were admitted just now."""
         found = self._waiting(session, target)
-        waiting = replace(
+        more = self._admitted["for", str(target)]
+        return replace(
             found,
             mine=found.mine + self._admitted["of", session],
-            total=found.total + self._admitted["for", str(target)],
+            total=found.total + more,
+            seconds=found.seconds + more * found.each,
         )
+
+    def _promising(self, waiting: Waiting, send: Send) -> Send:
+        """The same `send`, which tells when the answer comes, and the longest wait for a turn."""
+        longest = self.longest(waiting.each)
+        told = [
+            (EXPECTED_WAIT, f"{waiting.seconds + waiting.takes:.2f}".encode()),
+            (LONGEST_WAIT, f"{longest:.2f}".encode()),
+        ]
+        return with_headers(told, send)
+
+    def longest(self, each: float) -> float:
+        """Seconds that somebody who is let in may have to wait.
+
+        Args:
+            each: Between two requests that are done, as measured.
+        """
+        room = min(self._config.longest_wait, self._config.max_queue * each)
+        return max(room, FEW * each)
+
+    def _busy(self, waiting: Waiting, session: str, target: int | str) -> Refusal | None:
         if waiting.mine >= waiting.allowed:
             each = max(OWN_PACE, waiting.each)
             wait = self._appointments.book(f"of {session}", soonest=1.0, each=each)
@@ -222,28 +259,6 @@ class Guard:
             wait = self._appointments.book(f"for {target}", soonest=soonest, each=waiting.each)
             return 503, f"The app is busy. Try again in {math.ceil(wait)} s.", wait
         return None
-
-    def _with_headers(self, send: Send) -> Send:
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                ours = {name for name, _ in self._headers}
-                theirs = [
-                    pair for pair in message.get("headers", []) if pair[0].lower() not in ours
-                ]
-                message = {**message, "headers": [*theirs, *self._headers]}
-            await send(message)
-
-        return sending
-
-
-def _before(call: Callable[[], None], send: Send) -> Send:
-    """The same `send`, with a call before each message."""
-
-    async def sending(message: Message) -> None:
-        call()
-        await send(message)
-
-    return sending
 
 
 def _asked(body: bytes, path: str) -> tuple[str, int | str]:
@@ -274,60 +289,3 @@ def _host(value: str) -> str:
 
 def _too_large(limit: int) -> str:
     return f"The request is larger than {limit:,} bytes."
-
-
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    """The whole body; None when it is larger than `limit`."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b"".join(parts)
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            return None
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    sent = False
-
-    async def receiving() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receiving
-
-
-def _counted(receive: Receive, limit: int) -> Receive:
-    """The same body; one that grows beyond `limit` counts as broken off."""
-    size = 0
-
-    async def receiving() -> Message:
-        nonlocal size
-        message = await receive()
-        if message["type"] == "http.request":
-            size += len(message.get("body", b""))
-            if size > limit:
-                return {"type": "http.disconnect"}
-        return message
-
-    return receiving
-
-
-async def _refuse(send: Send, status: int, sentence: str, wait: float | None = None) -> None:
-    body = json.dumps({"detail": sentence, "error": sentence}).encode()
-    headers: Iterable[tuple[bytes, bytes]] = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    if status in (429, 503):
-        headers = [*headers, (b"retry-after", str(math.ceil(wait or 5)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": body})

@@ -5,8 +5,11 @@ Under load this work was most of what a search took, and it ran where all visito
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
+
+from app.appointments import Lately
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -29,6 +32,7 @@ def lighten(page: gr.Blocks) -> None:
         page: The page, with its queue, before the first visitor.
     """
     page._queue.sleep_when_free = POLL_SECONDS
+    page._queue.process_time_per_fn = defaultdict(Lately)  # type: ignore[arg-type]
     from gradio.blocks import BlocksConfig
 
     if not isinstance(BlocksConfig.config_for_block, _Described):

@@ -15,7 +15,23 @@ from typing import Any
 import httpx
 
 BUSY = (429, 503)
+WAITS = ("x-expected-wait", "x-longest-wait")
 PAIRS = "get the value from a key=value pair"
+TASKS = (
+    PAIRS,
+    "keep only the digits",
+    "write a date the German way",
+    "take the last word of the line",
+    "turn a name into initials",
+    "change kilometers to meters",
+    "sort the letters of a word",
+    "say the weekday of a date",
+)
+
+
+def some_task() -> str:
+    """A description that was hardly asked for before, so that no memory of it can help."""
+    return f"{random.choice(TASKS)}, as in case {random.randrange(10**6)}"
 
 
 @dataclass
@@ -25,11 +41,20 @@ class Tally:
     seconds: list[float] = field(default_factory=list)
     refused_seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    told: list[float] = field(default_factory=list)
+    """Seconds until the answer, as those who were served had been told."""
+    longest: list[float] = field(default_factory=list)
+    """Seconds that somebody who is let in may have to wait, as the app said each time."""
 
     def p95(self) -> float:
         """95th percentile of the served ones, in seconds."""
         found = sorted(self.seconds)
         return found[min(len(found) - 1, int(0.95 * len(found)))] if found else float("nan")
+
+    def add(self, other: Tally) -> None:
+        """Count another one's requests too."""
+        for name, mine in vars(self).items():
+            mine += getattr(other, name)
 
     def to_dict(self) -> dict[str, float]:
         """JSON-able summary."""
@@ -65,6 +90,7 @@ class User:
                 return False
             joined.raise_for_status()
             event = joined.json()["event_id"]
+            told, longest = (float(joined.headers[wait]) for wait in WAITS)
             kind = await self._result(f"/gradio_api/call/{name}/{event}")
         except httpx.HTTPError as error:
             tally.errors.append(f"{name}: {error!r}")
@@ -73,6 +99,8 @@ class User:
             tally.errors.append(f"{name}: {kind}")
             return False
         tally.seconds.append(time.monotonic() - began)
+        tally.told.append(told)
+        tally.longest.append(longest)
         return True
 
     async def upload(self, name: str, content: bytes) -> dict[str, Any]:
@@ -85,12 +113,12 @@ class User:
     async def generate(self, tally: Tally, *, steps: int = 4, candidates: int = 1) -> bool:
         """One generated adapter."""
         seed = random.randrange(2**31)
-        data = [PAIRS, "tiny_lm", candidates, 4, steps, 1.0, seed]
+        data = [some_task(), "tiny_lm", candidates, 4, steps, 1.0, seed]
         return await self.call("generate_adapters", data, tally)
 
     async def search(self, tally: Tally) -> bool:
         """One search by description."""
-        return await self.call("search_zoo", [PAIRS, 10], tally)
+        return await self.call("search_zoo", [some_task(), 10], tally)
 
     async def inspect(self, content: bytes, tally: Tally) -> bool:
         """One upload, inspected."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
+A_PICKLE = b"\x80\x04}\x94."
+NOT_A_NUMBER = bytes.fromhex("0000c07f")
 UPLOAD_RANK = 128
 """Of the uploaded adapter: about 5 MB for tiny_lm."""
 
@@ -26,8 +29,8 @@ class Served:
     folder: Path
     """Where its temporary files lie."""
 
-    queue_bound: float
-    """Seconds that the longest line it lets form takes, as the app itself says at its start."""
+    generation: float
+    """Seconds that one takes while nobody else asks, as the app itself says at its start."""
 
 
 @contextmanager
@@ -47,8 +50,8 @@ def serving(folder: Path) -> Iterator[Served]:
             ready = process.stdout.readline()
             if process.poll() is not None:
                 raise SystemExit("the app ended before it was warm")
-        seconds, room = map(float, re.findall(r"takes ([\d.]+) s, so (\d+)", ready)[0])
-        yield Served(url=url, folder=folder, queue_bound=seconds * room)
+        (seconds,) = re.findall(r"takes ([\d.]+) s", ready)
+        yield Served(url=url, folder=folder, generation=float(seconds))
     finally:
         process.terminate()
         process.wait()
@@ -56,6 +59,39 @@ def serving(folder: Path) -> Iterator[Served]:
 
 def large_adapter() -> bytes:
     """An adapter for tiny_lm of about 5 MB, zipped as a visitor would."""
+    return zipped(large_files())
+
+
+def zipped(files: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive of some files, whatever they are called."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def bad_uploads() -> list[bytes]:
+    """Archives that must be refused: small lies, bombs, and 5 MB whose very last value is wrong."""
+    good = large_files()
+    config, weights = good["adapter_config.json"], good["adapter_model.safetensors"]
+    changed = {
+        "not a number at the end": {"adapter_model.safetensors": weights[:-4] + NOT_A_NUMBER},
+        "cut short": {"adapter_model.safetensors": weights[:-1]},
+        "something appended": {"adapter_model.safetensors": weights + b"PK"},
+        "a header of a gigabyte": {"adapter_model.safetensors": (10**9).to_bytes(8, "little")},
+        "a pickle": {"adapter_model.safetensors": A_PICKLE},
+        "a deep config": {"adapter_config.json": b"[" * 100_000},
+        "a rank of a billion": {"adapter_config.json": config.replace(b"128", b"1000000000")},
+        "a file outside": {"../adapter_config.json": config},
+    }
+    made = [zipped({**good, **change}) for change in changed.values()]
+    bomb = {**good, "README.md": bytes(100_000_000)}
+    return [*made, zipped(bomb, compression=zipfile.ZIP_DEFLATED), b"PK\x03\x04 not an archive"]
+
+
+def large_files() -> dict[str, bytes]:
+    """Name -> content of the files of an adapter for tiny_lm of about 5 MB."""
     import torch
 
     from lora_gen.adapter.adapter import Adapter, LoraPair
@@ -70,8 +106,4 @@ def large_adapter() -> bytes:
     with TemporaryDirectory() as folder:
         adapter = Adapter(pairs=pairs, base=spec.id, task_type=spec.task_type)
         saved = save_adapter(adapter, Path(folder) / "adapter", base=spec, exact=True)
-        packed = Path(folder) / "adapter.zip"
-        with zipfile.ZipFile(packed, "w") as archive:
-            for file in sorted(saved.iterdir()):
-                archive.write(file, file.name)
-        return packed.read_bytes()
+        return {file.name: file.read_bytes() for file in sorted(saved.iterdir())}

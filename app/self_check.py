@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 UPLOAD_BYTES = 512 * 2**20
 MOST_SESSIONS, MOST_THREADS = 1_000, 40
+MOST_LINES = 8
+"""Of the queue, each with as much room as the operator chose."""
 MOST_IDLE = 24 * 3_600
 MOST_TEMPORARY = 10**11
 UNSAFE = frozenset({"chatbot", "fileexplorer", "loginbutton", "plot"})
@@ -90,7 +92,7 @@ def _files(page: Any, work: Path) -> Iterator[str]:
 def _queues(page: Any, config: AppConfig) -> Iterator[str]:
     """How much may run and wait at once."""
     queue = page._queue
-    if queue.max_size != config.max_queue or not queue.max_size:
+    if not 0 < (queue.max_size or 0) <= config.max_queue * MOST_LINES:
         yield f"{queue.max_size} requests may wait"
     if page.max_threads > MOST_THREADS:
         yield f"{page.max_threads} threads may run"

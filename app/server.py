@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from app.guard import FEW, Guard, GuardConfig, Waiting
 from app.lean import ENVIRONMENT, lighten
 from app.memory import release_until
-from app.self_check import require_safe
+from app.self_check import MOST_LINES, require_safe
+from app.service.examiner import Examiner
 from app.service.service import AppService
 from app.service.sessions import Sessions
 from app.settings import AppConfig, embedded_generators
@@ -48,12 +49,14 @@ class Running:
     work: Path
     service: AppService
     sessions: Sessions
+    examiner: Examiner
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         """Stop serving; safe to call twice."""
         self.stopped.set()
         self.page.close(verbose=False)
+        self.examiner.close()
         shutil.rmtree(self.work, ignore_errors=True)
 
 
@@ -88,15 +91,22 @@ def start(config: AppConfig, *, warm: bool = True) -> Running:
     from app.ui import build
     from app.upload_gate import gate
 
-    service = AppService(config)
+    examiner = Examiner(config)
+    service = AppService(config, examiner)
     sessions = Sessions(work / "sessions")
     page = build(Parts(service=service, sessions=sessions))
-    page.queue(max_size=config.max_queue, default_concurrency_limit=1, api_open=False)
+    # Gradio's bound is one for all lines together: a flood of one would shut out the others. The
+    # guard bounds each.
+    lines = len({fn.concurrency_id for fn in page.fns.values() if fn.queue is not False})
+    bound = config.max_queue * min(lines, MOST_LINES)
+    page.queue(max_size=bound, default_concurrency_limit=1, api_open=False)
     options = gate(_options(config, page), work, sessions.close_oldest, embed=config.embed)
     lighten(page)
     take_turns(page)
     _, url, _ = page.launch(**options)
-    running = Running(url=url, page=page, work=work, service=service, sessions=sessions)
+    running = Running(
+        url=url, page=page, work=work, service=service, sessions=sessions, examiner=examiner
+    )
     try:
         require_safe(running, config)
     except ConfigError:
@@ -125,20 +135,26 @@ def waiting(page: gr.Blocks, session: str, target: int | str) -> Waiting:
     running = [event for job in queue.active_jobs if job for event in job]
     mine = sum(event.session_hash == session for event in queued)
     mine += sum(e.session_hash == session and e.concurrency_id == name for e in running)
-    spent = queue.process_time_per_fn.items()
-    times = [times.avg_time for fn, times in spent if fn.concurrency_id == name]
+    spent = list(queue.process_time_per_fn.items())
+    known = {fn: times for fn, times in spent if fn.concurrency_id == name}
     at_once = (line.concurrency_limit if line else None) or 1
-    each = max(times, default=SECONDS_A_REQUEST) / at_once
+    count = sum(times.count for times in known.values())
+    total = sum(times.process_time for times in known.values())
+    typical = total / count if count else SECONDS_A_REQUEST * at_once
+    each = typical / at_once
     allowed = MAX_LIGHT if name == LIGHT_LINE else MAX_HEAVY
-    seconds = each * (len(queued) + 1)
-    return Waiting(total=len(queued), mine=mine, allowed=allowed, seconds=seconds, each=each)
+    own = [known[event.fn].avg_time if event.fn in known else typical for event in queued]
+    seconds = each + sum(own) / at_once
+    return Waiting(
+        total=len(queued), mine=mine, allowed=allowed, seconds=seconds, each=each, takes=typical
+    )
 
 
 def _warm_up(service: AppService) -> None:
     """Load the models, and say what a generation takes and how many may therefore wait."""
     seconds = service.warm_up()
     room = min(service.config.max_queue, max(FEW, int(LONGEST_WAIT / max(seconds, 1e-3))))
-    print(f"ready: a generation takes {seconds:.2f} s, so {room} may wait", flush=True)
+    print(f"ready: a generation takes {seconds:.2f} s alone, so {room} may wait", flush=True)
 
 
 def _options(config: AppConfig, page: gr.Blocks) -> dict[str, Any]:

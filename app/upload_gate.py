@@ -16,19 +16,8 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from app.guard import (
-    CALL,
-    JOIN,
-    UPLOAD,
-    App,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    _read,
-    _refuse,
-    _replay,
-)
+from app.guard import CALL, JOIN, UPLOAD
+from app.messages import App, Message, Receive, Scope, Send, read_body, refuse, replay
 from app.temporary import TemporaryRoom
 
 LOGGER = logging.getLogger("lora_gen.app")
@@ -75,7 +64,7 @@ class UploadGate:
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if len(headers.get(b"range", "")) > MAX_RANGE:
-            await _refuse(send, 416, "The request asks for too many ranges.")
+            await refuse(send, 416, "The request asks for too many ranges.")
             return
         visitor, is_new = _visitor(headers, scope)
         send = _with_cookie(send, visitor, embed=self._config.embed) if is_new else send
@@ -94,18 +83,18 @@ class UploadGate:
                 raise
             LOGGER.info("a visitor who had left could not be answered: %s", error)
         if timed.late and not timed.answered:
-            await _refuse(send, 408, "The request came too slowly. Send it again.")
+            await refuse(send, 408, "The request came too slowly. Send it again.")
 
     async def _upload(
         self, scope: Scope, timed: _Timed, owner: str, headers: dict[bytes, str]
     ) -> None:
         length = headers.get(b"content-length", "")
         if not length.isdigit():
-            await _refuse(timed.send, 411, "The upload does not say how large it is.")
+            await refuse(timed.send, 411, "The upload does not say how large it is.")
             return
         if not await asyncio.to_thread(self._room.make, int(length)):
             sentence = "The app's temporary room is full. Try again in a few minutes."
-            await _refuse(timed.send, 503, sentence)
+            await refuse(timed.send, 503, sentence)
             return
         parts: list[bytes] = []
 
@@ -119,18 +108,18 @@ class UploadGate:
             self._remember(path, owner)
 
     async def _call(self, scope: Scope, timed: _Timed, owner: str) -> None:
-        body = await _read(timed.receive, _BODY)
+        body = await read_body(timed.receive, _BODY)
         try:
             named = list(_named_files(json.loads(body or b"null")))
         except (ValueError, RecursionError):
-            await _refuse(timed.send, 400, "The request is not JSON.")
+            await refuse(timed.send, 400, "The request is not JSON.")
             return
         strange = next((path for path in named if owner not in self._owners.get(path, ())), None)
         if strange is not None:
             sentence = f"{Path(strange).name[:80]!r} is not a file that you uploaded. Upload it."
-            await _refuse(timed.send, 403, sentence)
+            await refuse(timed.send, 403, sentence)
             return
-        await self._app(scope, _replay(body or b"", timed.receive), timed.send)
+        await self._app(scope, replay(body or b"", timed.receive), timed.send)
 
     def _remember(self, path: str, owner: str) -> None:
         self._owners.setdefault(path, set()).add(owner)

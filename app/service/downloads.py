@@ -77,5 +77,6 @@ def loading_code(spec: BaseModelSpec, id: str, example: str) -> str:
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     member = zipfile.ZipInfo(name, _EPOCH)
     member.external_attr = 0o644 << 16
-    member.compress_type = zipfile.ZIP_DEFLATED
+    is_weights = name.endswith(".safetensors")  # whose values hardly shrink
+    member.compress_type = zipfile.ZIP_STORED if is_weights else zipfile.ZIP_DEFLATED
     archive.writestr(member, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,20 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able content."""
         return {**asdict(self), "verdict": self.verdict}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Inspection:
+        """From what `to_dict` gave."""
+        known = dict(content)
+        known.pop("verdict", None)
+        known["errors"], known["warnings"] = tuple(known["errors"]), tuple(known["warnings"])
+        known["quality"] = Forecast(**known["quality"])
+        known["runtimes"] = tuple((name, ok, why) for name, ok, why in known["runtimes"])
+        known["modules"] = tuple(
+            ModuleFacts(**{**facts, "singular_values": tuple(facts["singular_values"])})
+            for facts in known["modules"]
+        )
+        return cls(**known)
 
 
 def examine(

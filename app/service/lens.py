@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FEWEST, MOST, MOST_LABELS, SHOWN = 3, 64, 6, 5
 MAX_LABEL = 60
+SAME = 0.7
+"""Cosine from which a request is taken for the description of a trained lens: no description of an
+unseen criterion comes as near to one (recipes/LOG.md)."""
 _WORKING = threading.Lock()
 
 
@@ -101,7 +104,7 @@ def look(session: Session, description: Any, sentences: Any, labels: Any, query:
     _require_installed()
     with session.work() as cancelled:
         with _WORKING:
-            lens, record, sentence = _made(text)
+            lens, record, sentence = _made(text, names)
             sides = [_side(one, lines, names, wanted) for one in (None, lens)]
         if cancelled.is_set():
             raise CancelledError
@@ -146,19 +149,25 @@ def _places(vectors_NE: Tensor) -> tuple[tuple[float, float], ...]:
     return tuple((x, y) for x, y in (left_NN[:, :2] * sizes_N[:2]).tolist())
 
 
-def _made(text: str) -> tuple[Adapter, dict[str, Any], str]:
-    """(the lens, how it came about, the same in a sentence): generated, or the nearest trained."""
+def _made(text: str, names: Sequence[str]) -> tuple[Adapter, dict[str, Any], str]:
+    """(the lens, how it came about, the same in a sentence).
+
+    Where a trained lens was described in nearly these words it is better than any made from them;
+    for everything else a made one is, most of all when it is told what there is to tell apart.
+    """
     import torch
 
-    if _place("generator").is_dir():
-        made = _pipeline()(text, base=MINILM, generator=torch.Generator().manual_seed(0))
-        return made.adapters[0], made.provenance[0], "The lens was made from your sentence."
     zoo, nearest = _trained()
     ((id, cosine),) = nearest.neighbors([text], 1)[0]
-    entry = zoo.get(id)
-    record = {"text": text, "nearest": entry.task, "cosine": cosine}
-    said = entry.descriptions[0]
-    return zoo.load(id), record, f"The nearest of {len(zoo)} trained lenses: \u201c{said}\u201d."
+    if cosine >= SAME or not _place("generator").is_dir():
+        entry = zoo.get(id)
+        record = {"text": text, "nearest": entry.task, "cosine": cosine}
+        said = f"\u201c{entry.descriptions[0]}\u201d"
+        return zoo.load(id), record, f"The nearest of {len(zoo)} trained lenses: {said}."
+    told = f"{text} ({', '.join(names)})" if len(names) > 1 else text
+    made = _pipeline()(told, base=MINILM, generator=torch.Generator().manual_seed(0))
+    words = "sentence and labels" if len(names) > 1 else "sentence"
+    return made.adapters[0], made.provenance[0], f"The lens was made from your {words}."
 
 
 @cache

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 Lent = TypeVar("Lent")
+LOOK_SECONDS = 0.1
 
 
 class Models:
@@ -64,10 +65,21 @@ class Models:
             return self._specs[base]
 
     @contextmanager
-    def pipeline(self, base: str = "") -> Iterator[LoraGenPipeline]:
-        """The generator of a base, or the one of most bases, lent until the block ends."""
-        with self._sampling:
+    def pipeline(
+        self, base: str = "", *, look: Callable[[], None] = lambda: None
+    ) -> Iterator[LoraGenPipeline]:
+        """The generator of a base, or the one of most bases, lent until the block ends.
+
+        Args:
+            base: Empty for the one of most bases.
+            look: Called again and again while another request has it; may raise to give up.
+        """
+        while not self._sampling.acquire(timeout=LOOK_SECONDS):
+            look()
+        try:
             yield self._pipeline(self._own_generators.get(base, self._generator))
+        finally:
+            self._sampling.release()
 
     def text_encoder(self) -> TextEncoder:
         """What reads descriptions; it keeps no state between texts, so nobody waits for a run."""

@@ -57,6 +57,7 @@ class QualityPredictor:
         self._folder = folder if found else None
         self._models = models
         self._encoder: WeightEncoder | None = None
+        self._last: tuple[str, Vector] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -106,5 +107,8 @@ class QualityPredictor:
         return self._encoder
 
     def _vector(self, encoder: WeightEncoder, text: str) -> Vector:
-        reader = self._models.text_encoder()
-        return encoder.embed_texts(reader.encode([text]), reader)[0]
+        """Of a text; all candidates of a request share theirs."""
+        if self._last is None or self._last[0] != text:
+            reader = self._models.text_encoder()
+            self._last = text, encoder.embed_texts(reader.encode([text]), reader)[0]
+        return self._last[1]

@@ -19,10 +19,12 @@ from app.service.answering import (
 )
 from app.service.candidates import Candidate, Keeper, says
 from app.service.downloads import loading_code, zip_entries
+from app.service.examiner import Examiner
 from app.service.generation import GenerateRequest, Sampled, Shape, sample
 from app.service.inspection import Inspection, examine
 from app.service.models import Models
 from app.service.quality import QualityPredictor
+from app.service.quarantine import quarantined
 from app.service.reports import Report, read_report
 from app.service.retries import Retries
 from app.service.search import ALL, Hit, TextIndex, Wanted
@@ -39,10 +41,16 @@ ZOO_PREFIX = "zoo:"
 
 
 class AppService:
-    """The app without its page. Every method may be called by several visitors at once."""
+    """The app without its page. Every method may be called by several visitors at once.
 
-    def __init__(self, config: AppConfig) -> None:
+    Args:
+        config: What the operator chose.
+        examiner: Examines uploads in a process of its own; without one it is done here.
+    """
+
+    def __init__(self, config: AppConfig, examiner: Examiner | None = None) -> None:
         self.config = config
+        self._examiner = examiner
         self.models = Models(config.generator, config.bases, own_generators=embedded_generators())
         self.quality = QualityPredictor(config.encoder, self.models)
         self._keeper = Keeper(self.models, self.quality, self.zoo_of)
@@ -76,6 +84,8 @@ class AppService:
 
     def warm_up(self) -> float:
         """Load what the first visitor would wait for; seconds that a generation takes."""
+        if self._examiner:
+            self._examiner.start()
         with self.models.pipeline() as pipe:
             _ = pipe.encoder
         for base in self.config.bases:
@@ -236,9 +246,14 @@ class AppService:
             LoraGenError: There is no such adapter for this visitor.
         """
         title, path, adapter = self.resolve(session, reference)
+        is_own = not reference.startswith(ZOO_PREFIX)
+        if self._examiner and is_own and session.get(reference).source == "uploaded":
+            found = self._examiner.examine(path, title)
+            near = [Neighbor(entry=self.zoo.entry(i), cosine=cosine) for i, cosine in found.near]
+            return found.inspection, near
         is_generated = (path / PROVENANCE_NAME).is_file()
         task = self._task_of(session, reference)
-        record = None if reference.startswith(ZOO_PREFIX) else session.get(reference).record
+        record = session.get(reference).record if is_own else None
         quality = self.quality.of(adapter, task, is_generated=is_generated, record=record)
         inspection = examine(self.models, path, adapter, title=title, quality=quality)
         return inspection, self.zoo.neighbors(adapter)
@@ -304,33 +319,7 @@ class AppService:
             ZooError: This app takes no uploads.
             LoraGenError: The adapter or its description is unusable.
         """
-        from lora_gen.zoo.entry import ORIGIN, EntryInfo
-        from lora_gen.zoo.origin import origin_of
-        from lora_gen.zoo.store import Zoo
-
-        if self.config.quarantine is None:
-            raise ZooError(
-                "This app keeps no uploads. Start it with `--quarantine FOLDER` to take them in."
-            )
-        text = limits.description(description, required=True) or ""
-        own = session.get(reference)
-        self.models.spec(own.adapter.base or "")
-        inspection = examine(self.models, own.folder, own.adapter, title=own.title)
-        if inspection.errors:
-            raise ZooError(f"The adapter is not taken in: {inspection.errors[0]}")
-        info = EntryInfo(
-            task=f"upload {own.id}",
-            descriptions=(text,),
-            extra={
-                "source": "upload",
-                "warnings": list(inspection.warnings),
-                ORIGIN: {**origin_of(own.folder), "source": "upload"},
-            },
-        )
-        with Zoo.open(self.config.quarantine, create=True) as zoo:
-            entry_id = zoo.add(own.adapter, info).id
-            zoo.guard.quarantine(entry_id, "unverified: uploaded, not yet checked by a person")
-        return entry_id
+        return quarantined(self.config.quarantine, self.models, session.get(reference), description)
 
     def code(self, own: OwnAdapter, example: str) -> str:
         """Python that loads a generated adapter and asks it once."""

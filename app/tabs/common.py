@@ -18,9 +18,11 @@ from lora_gen.errors import LoraGenError
 
 LOGGER = logging.getLogger("lora_gen.app")
 LIGHT: dict[str, Any] = {"concurrency_id": "light", "concurrency_limit": 4}
+EXAMINING: dict[str, Any] = {"concurrency_id": "examining", "concurrency_limit": 2}
 ANSWERING: dict[str, Any] = {"concurrency_id": "answering", "concurrency_limit": 1}
 SEARCHING: dict[str, Any] = {"concurrency_id": "searching", "concurrency_limit": 2}
-SAMPLING: dict[str, Any] = {"concurrency_id": "sampling", "concurrency_limit": 1}
+SAMPLING: dict[str, Any] = {"concurrency_id": "sampling", "concurrency_limit": 2}
+"""Two: while the adapters of one request are written, the next one samples."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])

@@ -11,7 +11,7 @@ from app.pictures.heat_map import heat_map
 from app.pictures.spectra import module_table
 from app.service.candidates import says
 from app.service.zoo_view import Neighbor
-from app.tabs.common import LIGHT, PRIVATE, Parts, sentences
+from app.tabs.common import EXAMINING, PRIVATE, Parts, sentences
 from app.tabs.listing import ON_CLICK, entry_list
 from lora_gen.errors import LoraGenError
 
@@ -47,9 +47,9 @@ class InspectTab:
                     self.card = gr.Textbox(label="Card", lines=8, max_lines=24, interactive=False)
         self.shown = [self.found, self.shape, self.modules, self.near, self.card]
         self.received = self.files.upload(
-            self.receive, self.files, [self.adapter, *self.shown], **LIGHT, **PRIVATE
+            self.receive, self.files, [self.adapter, *self.shown], **EXAMINING, **PRIVATE
         )
-        self.adapter.input(self.inspect, self.adapter, self.shown, **LIGHT, **PRIVATE)
+        self.adapter.input(self.inspect, self.adapter, self.shown, **EXAMINING, **PRIVATE)
 
     @sentences
     def receive(self, files: list[str] | None, request: gr.Request) -> list[Any]:

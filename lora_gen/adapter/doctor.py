@@ -81,15 +81,16 @@ def doctor(
     errors: list[str] = []
     warnings: list[str] = []
     kind, adapter, matches = None, None, None
+    found: list[str] = []
     try:
         kind, source = recognize(path, limits)
-        adapter = load_adapter(path, base=None, allow_embeddings=True, limits=limits)
+        adapter, found = _read(path, base if kind == "peft" else None, limits)
         if kind == "peft":
             warnings += _file_warnings(source, limits)
     except LoraGenError as error:
         errors.append(str(error))
     if adapter is not None and base is not None:
-        found = _base_errors(path, base, limits)
+        found = found if kind == "peft" else _base_errors(path, base, limits)
         matches = not found
         errors += found
         warnings += _base_warnings(adapter, base)
@@ -126,6 +127,18 @@ def _file_warnings(folder: Path, limits: Limits) -> list[str]:
         except LoraGenError as error:
             warnings.append(str(error))
     return warnings
+
+
+def _read(path: Path, base: BaseModelSpec | None, limits: Limits) -> tuple[Adapter, list[str]]:
+    """The adapter, and why it does not fit the base; one that fits is read once."""
+    if base is not None:
+        try:
+            return load_adapter(path, base=base, allow_embeddings=True, limits=limits), []
+        except LoraGenError as error:
+            misfit = [str(error)]
+    else:
+        misfit = []
+    return load_adapter(path, base=None, allow_embeddings=True, limits=limits), misfit
 
 
 def _base_errors(path: Path, base: BaseModelSpec, limits: Limits) -> list[str]:

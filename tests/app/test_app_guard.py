@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.appointments import MAX_AHEAD, Appointments
+from app.appointments import MAX_AHEAD, RECENT, Appointments, Lately
 from app.guard import JOIN, MAX_BODY, Guard, GuardConfig, Waiting
 
 HOSTS = ("127.0.0.1", "localhost")
@@ -186,3 +186,22 @@ def test_guard_lets_a_few_wait_however_slow_the_first_was() -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"session_hash": 7}', b"[" * 100_000])
 def test_guard_refuses_a_request_without_a_session(body: bytes) -> None:
     assert join(guard_of(), body)[0] == 400
+
+
+def test_those_who_are_let_in_are_told_how_long_it_takes() -> None:
+    waiting = Waiting(total=3, mine=0, seconds=2.0, each=0.5, takes=1.0)
+    _, headers, _ = join(guard_of(waiting, max_queue=32), b'{"session_hash": "abcdefghij"}')
+    assert headers[b"x-expected-wait"] == b"3.00"
+    assert headers[b"x-longest-wait"] == b"16.00"
+
+
+@pytest.mark.parametrize(("each", "longest"), [(0.5, 16.0), (10.0, 120.0), (50.0, 200.0)])
+def test_longest_wait_is_that_of_whoever_is_let_in_last(each: float, longest: float) -> None:
+    assert guard_of(max_queue=32, longest_wait=120.0).longest(each) == longest
+
+
+def test_time_of_a_request_is_that_of_the_latest() -> None:
+    lately = Lately()
+    for seconds in [100.0] * 5 + [1.0] * RECENT:
+        lately.add(seconds)
+    assert (lately.avg_time, lately.count, lately.process_time) == (1.0, RECENT, RECENT)

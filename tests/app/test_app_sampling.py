@@ -63,3 +63,15 @@ def test_layers_are_watched_only_inside_the_block() -> None:
 def test_models_share_one_text_encoder(models: Models, tmp_path: Path) -> None:
     with models.pipeline() as pipe:
         assert models.text_encoder() is pipe.encoder
+
+
+def test_whoever_waits_for_a_run_may_give_up(models: Models) -> None:
+    def look() -> None:
+        raise CancelledError
+
+    with (
+        models.pipeline(),
+        pytest.raises(CancelledError),
+        models.pipeline(look=look),
+    ):
+        pass

@@ -93,6 +93,7 @@ def test_safe_page_has_no_fault(config: AppConfig, work: Path) -> None:
         ({"delete_cache": None}, "temporary files are deleted by None"),
         ({"GRADIO_CACHE": "/tmp/gradio"}, "temporary files go to /tmp/gradio"),
         ({"_queue": SimpleNamespace(max_size=None)}, "None requests may wait"),
+        ({"_queue": SimpleNamespace(max_size=10_000)}, "10000 requests may wait"),
         ({"max_threads": 400}, "400 threads may run"),
         ({"state_session_capacity": 10_000}, "10000 sessions are kept"),
         ({"allowed_paths": ["/"]}, "files under / may be read"),
