@@ -27,8 +27,8 @@ from lora_gen.adapter.io import load_adapter
 from lora_gen.adapter.peft_format import PROVENANCE_NAME
 from lora_gen.errors import AdapterLimitError, LoraGenError
 
-NICENESS = 2
-"""Behind whoever searches or generates, before nobody."""
+NICENESS = 0
+"""Added to the app's own; above it, uploads wait behind whoever searches or generates."""
 MAX_SECONDS = 60.0
 START_SECONDS = 300.0
 MAX_ANSWER = 64_000_000
@@ -184,6 +184,8 @@ class _Examining:
         self._quality = QualityPredictor(encoder, self._models)
         self._zoo = ZooView(zoo)
         self._zoo.map()
+        for entry in self._zoo.entries()[:1]:  # what is loaded at first use, nobody waits for
+            self.answer(str(self._zoo.path(entry.id)), entry.id)
 
     def answer(self, path: str, title: str) -> dict[str, Any]:
         """What is said of one upload."""
