@@ -17,10 +17,10 @@ from training.task import TaskContext
 class BenchmarkConfig:
     """What is measured."""
 
-    suite: Literal["size", "peers", "steps", "training", "compile"]
+    suite: Literal["size", "peers", "steps", "training", "search", "compile"]
     """`size`: our pipeline over adapters of many sizes; `peers`: beside published designs;
-    `steps`: accuracy by sampler steps; `training`: one process and two; `compile`: whether
-    `torch.compile` pays."""
+    `steps`: accuracy by sampler steps; `training`: one process and two; `search`: features of an 8B
+    adapter, and tables of vectors; `compile`: whether `torch.compile` pays."""
     adapters: tuple[str, ...] = ()
     """For `size`: `base/rank`, bases from `recipes/benchmarks/bases`."""
     steps: int = 20
@@ -29,6 +29,10 @@ class BenchmarkConfig:
     """For `steps`: numbers of sampler steps; 4 is what the others are compared with."""
     tasks: int = 100
     """For `steps`: unseen tasks at most."""
+    ranks: tuple[int, ...] = (16, 64)
+    """For `search`: ranks of the adapters that are encoded."""
+    vectors: tuple[int, ...] = (10_000, 100_000)
+    """For `search`: adapters in the tables that are searched."""
     recipe: str = "recipes/tiny_lm/generator.yaml"
     """For `training`: the recipe whose steps are timed."""
     workers: int = 2
@@ -76,7 +80,7 @@ def run_benchmark(recipe: Recipe) -> None:
 
 def _measure(config: BenchmarkConfig) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
     """Title, rows and facts of a suite's report."""
-    from recipes.benchmarks.costs import compile_rows, steps_rows, training_rows
+    from recipes.benchmarks.costs import compile_rows, search_rows, steps_rows, training_rows
     from recipes.benchmarks.suite import growth_exponent, peer_rows, size_rows
 
     if config.suite == "steps":
@@ -84,6 +88,8 @@ def _measure(config: BenchmarkConfig) -> tuple[str, list[dict[str, Any]], dict[s
         return title, *steps_rows(config.step_counts, config.tasks, device=config.device)
     if config.suite == "training":
         return "Training on one process and on two", *training_rows(config.recipe, config.steps)
+    if config.suite == "search":
+        return "Encode and search", search_rows(config.ranks, config.vectors), {}
     if config.suite == "compile":
         return "One window with torch.compile", *compile_rows(config.steps, device=config.device)
     if config.suite == "size":

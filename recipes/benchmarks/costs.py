@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from lora_gen.evaluation.search_speed import encode_speed, search_speed
 from lora_gen.evaluation.statistics import mean_interval, paired_difference_interval
 from recipes.benchmarks.measure import measured
 from recipes.benchmarks.training_speed import throughput
@@ -51,6 +56,40 @@ def steps_rows(steps: Sequence[int], tasks: int, *, device: str = "cpu") -> Rows
         f"training over sampling in {_REFERENCE_STEPS} steps": round(trained / own, 1),
     }
     return rows, facts
+
+
+def search_rows(ranks: Sequence[int], vectors: Sequence[int]) -> list[dict[str, Any]]:
+    """Features of an 8B adapter at each rank, and a table of so many vectors, on one thread."""
+    rows = []
+    for rank in ranks:
+        found = measured(f"{_HERE}.costs:encoding", rank=rank)
+        what = f"encode an 8B adapter, rank {rank}, {found['file_mb']:.0f} MB"
+        rows.append((what, found["core_seconds"], "core-seconds"))
+    for count in vectors:
+        found = measured(f"{_HERE}.costs:searching", rows=count)
+        for what, key, unit in (
+            ("one more, durable (p95)", "add_one_p95_ms", "ms"),
+            ("search (p95)", "search_p95_ms", "ms"),
+            ("open and search first", "open_s", "s"),
+        ):
+            rows.append((f"{count:,} adapters: {what}", found[key], unit))
+    return [{"what": what, "takes": f"{takes:.3g} {unit}"} for what, takes, unit in rows]
+
+
+def encoding(rank: int) -> Callable[[], dict[str, Any]]:
+    """The work of the features of one adapter."""
+    torch.set_num_threads(1)
+    return lambda: dict(encode_speed(rank))
+
+
+def searching(rows: int) -> Callable[[], dict[str, Any]]:
+    """The work of one table of vectors, in a folder that is deleted."""
+
+    def work() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            return search_speed(rows, Path(folder))
+
+    return work
 
 
 def training_rows(recipe: str, steps: int) -> Rows:

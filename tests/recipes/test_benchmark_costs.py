@@ -71,6 +71,26 @@ def test_two_processes_are_compared_by_clock_and_by_processor(
     assert facts["1 to 2 processes, with a core each"] == 1.8
 
 
+def test_encoding_and_searching_have_a_row_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "encoding": {"file_mb": 80.0, "core_seconds": 0.44},
+        "searching": {"add_one_p95_ms": 27.0, "search_p95_ms": 15.2, "open_s": 0.071},
+    }
+    monkeypatch.setattr(costs, "measured", lambda name, **_: found[name.rsplit(":", 1)[-1]])
+    rows = costs.search_rows([16], [10_000])
+    assert rows[0] == {
+        "what": "encode an 8B adapter, rank 16, 80 MB",
+        "takes": "0.44 core-seconds",
+    }
+    assert rows[2] == {"what": "10,000 adapters: search (p95)", "takes": "15.2 ms"}
+
+
+def test_a_table_of_vectors_is_searched_in_a_folder_that_goes(tmp_path: Path) -> None:
+    found = costs.searching(20)()
+    assert found["rows"] == 20
+    assert found["search_p95_ms"] > 0
+
+
 def test_step_counts_need_the_default() -> None:
     with pytest.raises(ConfigError, match=r"`task.step_counts` must hold 4"):
         BenchmarkConfig(suite="steps", step_counts=(1, 2))

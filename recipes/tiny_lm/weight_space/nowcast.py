@@ -31,7 +31,7 @@ from lora_gen.weight_space.nowcast_net import fit_nowcast_net
 from lora_gen.weight_space.nowcast_runs import NowcastOfRuns, fit_nowcast_runs
 from recipes.tiny_lm.weight_space.bench import HELD_OUT, Bench, Task, save
 
-TRAIN, SHOWN, STEPS, SHORT = 128, 16, 45, 30
+TRAIN, SHOWN, STEPS, SHORT = 64, 16, 45, 30
 STACK, START = 32, 500
 SPACING, AHEAD, DIFFERENCES = 3, 3, 3
 LAST_JUMP, EARLY, TESTS, TRIED = 30, 15, 8, 4
@@ -227,17 +227,16 @@ def ways(bench: Bench) -> tuple[dict[str, Way], Nowcast]:
     found = {
         "plain": Way(),
         "plain, other lines": Way(draws=1),
-        f"plain in {SHORT} steps": Way(steps=SHORT),
+        f"of like runs, at step {first.spacing}, tried": Way(mover=first, tried=True),
+        f"of like runs, at step {second.spacing}, tried": Way(mover=second, tried=True),
+        "nowcast, linear, tried": Way(mover=learned, tried=True),
+        f"nowcast, linear, tried to step {EARLY}": Way(mover=learned, tried=True, until=EARLY),
+        "average of weights": Way(decay=0.7),
         "last difference": Way(mover=Nowcast.averaged(decay=0.0, **of)),
         "exponential average": Way(mover=Nowcast.averaged(decay=0.5, **of)),
         "nowcast, linear": Way(mover=learned),
         "nowcast, network": Way(mover=network),
-        "nowcast, linear, tried": Way(mover=learned, tried=True),
-        f"nowcast, linear, tried to step {EARLY}": Way(mover=learned, tried=True, until=EARLY),
-        f"of like runs, at step {first.spacing}": Way(mover=first),
-        f"of like runs, at step {first.spacing}, tried": Way(mover=first, tried=True),
-        f"of like runs, at step {second.spacing}, tried": Way(mover=second, tried=True),
-        "average of weights": Way(decay=0.7),
+        f"plain in {SHORT} steps": Way(steps=SHORT),
         "Lookahead": Way(lookahead=0.5),
     }
     return found, learned
