@@ -152,6 +152,7 @@ def generate(
     lora-gen generate "keep only the digits" --out digits --try "(415) 555-0132"
     lora-gen generate "shorten the name" --num 8 --best --examples pairs.csv --out learned
     lora-gen generate "write the date as day, month name and year" --num 4 --seed 7 --out dates
+    lora-gen generate "by urgency: urgent, soon or can wait" --base minilm --out urgent
     lora-gen generate "thick black outlines" --base tiny_sd --out style --try "two red circles"
     """
     require_free(out, overwrite=overwrite)
@@ -192,7 +193,8 @@ def _generate(asked: Asked, where: Written, inputs: list[str], *, json_output: b
         print_json(_report(folders, adapters, provenance, answers) | sheet_record(sheet))
     else:
         _show(folders, adapters, answers)
-        show_use(folders[0], sheet=sheet, draws=draws)
+        embeds = not draws and spec.task_type is None  # no head, so what comes out are states
+        show_use(folders[0], sheet=sheet, draws=draws, embeds=embeds)
 
 
 def _target(value: str | None) -> str | list[str] | None:

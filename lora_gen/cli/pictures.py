@@ -48,7 +48,7 @@ def sheet_record(sheet: Path | None) -> dict[str, Any]:
     return {} if sheet is None else {"contact_sheet": str(sheet)}
 
 
-def show_use(folder: Path, *, sheet: Path | None, draws: bool) -> None:
+def show_use(folder: Path, *, sheet: Path | None, draws: bool, embeds: bool = False) -> None:
     """Say where the pictures are, and what to do with the adapter."""
     if sheet is not None:
         console().print(f"Drawn {printable(str(sheet))}: the base beside the adapter.")
@@ -56,5 +56,7 @@ def show_use(folder: Path, *, sheet: Path | None, draws: bool) -> None:
     if draws:
         weights = 'weight_name="pytorch_lora_weights.safetensors"'
         console().print(f'Use it: pipe.load_lora_weights("{name}", {weights})', soft_wrap=True)
+    elif embeds:
+        console().print(f'Use it: lora-gen embed FILE --adapter {name} --query "a sentence"')
     else:
         console().print(f'Use it: lora-gen apply {name} "another input"')

@@ -118,7 +118,8 @@ def report_of(scores: dict[str, dict[str, Any]], splits: dict[str, list[str]]) -
     by_split = {}
     for split, keys in splits.items():
         rows = [scores[f"{split.removesuffix(', never looked at')}/{key}"] for key in keys]
-        by_split[split] = {way: [row[way] for row in rows] for way in rows[0]}
+        common = [way for way in rows[0] if all(way in row for row in rows)]
+        by_split[split] = {way: [row[way] for row in rows] for way in common}
     return {
         "tasks": splits,
         "scores": by_split,

@@ -11,13 +11,19 @@ import argparse
 import shutil
 from pathlib import Path
 
+import torch
+
 from lora_gen.files import atomic_write_json
+from lora_gen.pipeline import LoraGenPipeline
 from lora_gen.zoo.store import Zoo
-from recipes.tiny_lm.ship import ship_generator
 from recipes.tiny_sd.ship import manifest
 
-SHIPPED = 48
+SHIPPED, ALWAYS = 24, {"politeness.politeness"}
+"""How many lenses, and the one that the page of the app asks for first."""
+CHOSEN = "chosen"
+"""The checkpoint that was best on watched criteria, exported; see README.md."""
 PARTS = ("zoo", "generator", "reports", "manifest")
+MORE = ("curve/curve.json", "shared.json")
 MAX_BYTES = 16 * 2**20
 
 
@@ -26,17 +32,32 @@ def ship_lenses(source: Path, target: Path, count: int) -> int:
     if target.exists():
         shutil.rmtree(target)
     with Zoo.open(source, read_only=True) as whole, Zoo.open(target, create=True) as sample:
-        entries = sorted(whole.entries(), key=lambda one: (-(one.accuracy or 0), one.task))
+        best = sorted(whole.entries(), key=lambda one: (-(one.accuracy or 0), one.task))
+        entries = sorted(best, key=lambda one: one.task not in ALWAYS)
         sample.add_many([(whole.load(one.id), one.info()) for one in entries[:count]])
         total = len(sample)
         sample.checkpoint()
     return total
 
 
+def ship_generator(source: Path, target: Path) -> None:
+    """The generator, matrices in 8 bits and vectors in 16; float32 again once loaded.
+
+    The repository has no room for more; what it costs stands in recipes/LOG.md.
+    """
+    pipe = LoraGenPipeline.from_pretrained(source)
+    for parameter in pipe.denoiser.parameters():
+        small = torch.float8_e4m3fn if parameter.ndim > 1 else torch.float16
+        parameter.data = parameter.data.to(small)
+    if target.exists():
+        shutil.rmtree(target)
+    pipe.save_pretrained(target)
+
+
 def ship_reports(build: Path, target: Path) -> None:
-    """The report, and the curve where it was measured."""
+    """The report, and what else was measured."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("report/report.json", "report/report.md", "curve/curve.json"):
+    for name in ("report/report.json", "report/report.md", "report/strength.json", *MORE):
         if (build / name).is_file():
             shutil.copy(build / name, target / Path(name).name)
 
@@ -52,8 +73,8 @@ def main() -> None:
     args = parser.parse_args()
     if "zoo" in args.parts:
         print(ship_lenses(args.build / "zoo", args.assets / "zoo", SHIPPED), "lenses")
-    if "generator" in args.parts and (args.build / "generator" / "final").is_dir():
-        ship_generator(args.build / "generator" / "final", args.assets / "generator")
+    if "generator" in args.parts and (args.build / "generator" / CHOSEN).is_dir():
+        ship_generator(args.build / "generator" / CHOSEN, args.assets / "generator")
     if "reports" in args.parts:
         ship_reports(args.build, args.assets / "reports")
     if "manifest" in args.parts:
