@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lora_gen.adapter.base_model import BaseModelSpec
 from lora_gen.errors import ConfigError
+from lora_gen.retrieval.anchors import AnchorFrames
 from lora_gen.retrieval.base_frames import BaseFrames
 from lora_gen.retrieval.corpus import Changed, Corpus, corpus_of, parts_of
 from lora_gen.retrieval.texts import TextBank, text_bank
@@ -103,6 +105,8 @@ def _frames(
     config: EncoderTaskConfig, zoo: Zoo, entries: Sequence[ZooEntry], cache: Path
 ) -> BaseFrames:
     """Frames of the base, fitted once to some seen tasks: an example of each, or its adapter."""
+    if config.corpus.directions == "anchors":
+        return _anchored(config.base, config.corpus.sketch)
     chosen = [e for e in entries if e.split in config.splits and e.examples]
     chosen = sorted(chosen, key=lambda entry: entry.id)
     random.Random(_PROBE_SEED).shuffle(chosen)
@@ -119,6 +123,15 @@ def _frames(
             found = fit_base_frames(config.base, pairs, sketch=sketch)
         found.save(path)
     return BaseFrames.load(path)
+
+
+def _anchored(base: str, sketch: int) -> BaseFrames:
+    """Frames of known words, for every module of a base."""
+    anchors, frames = AnchorFrames.from_base(base, sketch=sketch), dict[str, Tensor]()
+    for name, shape in BaseModelSpec.from_config(base).modules.items():
+        frames[f"{name}/in"] = anchors.of(name, "in", shape.in_features)[1]
+        frames[f"{name}/out"] = anchors.of(name, "out", shape.out_features)[1]
+    return BaseFrames(frames)
 
 
 def _texts(config: EncoderTaskConfig, entries: Sequence[ZooEntry]) -> dict[str, tuple[str, ...]]:

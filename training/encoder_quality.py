@@ -6,17 +6,20 @@ Shapes: B adapters, S width of what the heads read, M members.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from lora_gen.models.described_quality import DescribedEnsemble
 from lora_gen.models.quality import QualityEnsemble
 from lora_gen.retrieval.facts import fact_labels
 from lora_gen.retrieval.fit import fit_facts, fit_reach, fit_support
 from lora_gen.retrieval.reader import CorpusReader
 from training.encoder_data import is_copy
+from training.encoder_described import DescribedRows, fit_described
 from training.order import derive_seed
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 _BATCH, _FOLDS = 256, 5
 _LR = 2e-3
 _BENIGN_SHARE = 0.99
+_FEWEST = 20
+"""Described adapters below which nothing can be calibrated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,8 @@ class QualityRows:
     """Without, (B, S)."""
     truth: Tensor
     """Measured accuracy, (B,)."""
+    texts: Tensor
+    """Vectors of the descriptions, NaN where there is none, (B, E)."""
 
     def of(self, chosen: list[int]) -> QualityRows:
         """Some of the rows."""
@@ -46,6 +53,7 @@ class QualityRows:
             told=self.told[chosen],
             alone=self.alone[chosen],
             truth=self.truth[chosen],
+            texts=self.texts[chosen],
         )
 
 
@@ -81,13 +89,36 @@ def quality_rows(task: EncoderTask) -> QualityRows:
     encoder.readout.copy_(kept[1])
     told_BS, alone_BS = (torch.cat(found) for found in zip(*parts, strict=True))
     truth_B = task.corpus.accuracy[order].to(alone_BS.device)
-    return QualityRows(entries=tuple(order), told=told_BS, alone=alone_BS, truth=truth_B)
+    return QualityRows(
+        entries=tuple(order),
+        told=told_BS,
+        alone=alone_BS,
+        truth=truth_B,
+        texts=_text_vectors(task, order),
+    )
 
 
-def fit_quality(task: EncoderTask, *, steps: int) -> None:
-    """Train every member, then find the intervals' reach, the support and the facts."""
+def _text_vectors(task: EncoderTask, entries: Sequence[int]) -> Tensor:
+    """Vectors of the first descriptions; NaN where there is none, (B, E)."""
+    first = {name: rows[0] for name, rows in task.data.texts.rows.items()}
+    tasks = [task.corpus.tasks[i] for i in entries]
+    known = [n for n, name in enumerate(tasks) if name in first]
+    found_BE = torch.full((len(entries), task.encoder.config.embed_dim), torch.nan)
+    if known:
+        reader = CorpusReader(task.encoder, task.corpus, [entries[0]])
+        rows = [first[tasks[n]] for n in known]
+        found_BE[known] = reader.embed_texts(task.data.texts, rows).to(found_BE)
+    return found_BE
+
+
+def fit_quality(task: EncoderTask, *, steps: int) -> DescribedEnsemble | None:
+    """Train every member, then find the intervals' reach, the support and the facts.
+
+    Returns:
+        What is said of adapters with a description; nothing where too few have one.
+    """
     if bool(task.corpus.accuracy.isnan().all()):
-        return
+        return None
     rows, ensemble = quality_rows(task), task.encoder.quality
     parts = [task.data.parts[i] for i in rows.entries]
     train = rows.of([n for n, part in enumerate(parts) if part == "train"])
@@ -110,6 +141,29 @@ def fit_quality(task: EncoderTask, *, steps: int) -> None:
                 )
             fit_support(ensemble, train.alone, held.alone, _BENIGN_SHARE)
         fit_facts(task.encoder, train.alone, fact_labels(task.corpus, train.entries))
+    described = [_described(task, part) for part in (train, held)]
+    if min(len(part.truth) for part in described) < _FEWEST:
+        return None
+    return fit_described(
+        *described,
+        halves=bool(task.encoder.config.shown_share),
+        steps=steps,
+        cover=task.config.coverage,
+        seed=task.context.seed,
+    )
+
+
+def _described(task: EncoderTask, rows: QualityRows) -> DescribedRows:
+    """The rows that have a description."""
+    known = (~rows.texts[:, 0].isnan()).nonzero().squeeze(1).tolist()
+    own = rows.of(known)
+    recipes = [json.loads(task.corpus.facts[i]).get("recipe") for i in own.entries]
+    return DescribedRows(
+        alone=own.alone.cpu(),
+        texts=own.texts,
+        truth=own.truth.cpu(),
+        recipes=tuple(map(json.dumps, recipes)) if all(recipes) else (),
+    )
 
 
 def _train(

@@ -21,6 +21,7 @@ from lora_gen.codec.roles import ROLES
 from lora_gen.errors import ConfigError
 from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
 from lora_gen.retrieval.base_frames import FRAMES_NAME
+from lora_gen.retrieval.described import DESCRIBED_NAME, save_described
 from lora_gen.retrieval.encoder import slots_of
 from lora_gen.retrieval.facts import FACTS
 from lora_gen.retrieval.fit import TextProjection
@@ -269,11 +270,13 @@ class EncoderTask:
         """Fit and calibrate the quality heads on the finished trunk, then write the encoder."""
         was_training = self.encoder.training
         self.encoder.train(False)
-        fit_quality(self, steps=self.config.objective.quality_steps)
+        described = fit_quality(self, steps=self.config.objective.quality_steps)
         self.encoder.train(was_training)
         self.encoder.save_pretrained(folder)
         if self.data.frames is not None:
             self.data.frames.save(folder / FRAMES_NAME)
+        if described is not None:
+            save_described(described, folder / DESCRIBED_NAME)
 
     def parents(self) -> list[str]:
         """The zoos' entries that it was fitted, calibrated or chosen on; see `DerivedTask`."""

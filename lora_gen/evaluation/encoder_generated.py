@@ -172,7 +172,7 @@ def measure(found: Measured, quality: GeneratedQuality, encoder: WeightEncoder) 
         "weights and description": _brief(splits["all"]),
         "the encoder's own heads": {
             **goodness(own_NM.mean(1), rows.truth),
-            **calibration(quality_of_encoder, 1, own_NM, rows.truth),
+            **calibration(quality_of_encoder.reach[1], own_NM, rows.truth),
         },
     }
     for name, design_NF in _controls(found).items():

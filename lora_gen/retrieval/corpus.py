@@ -52,8 +52,8 @@ class CorpusConfig:
     probes: int = 500
     """Lines, or adapters, that the frames are fitted to; none means hashed frames."""
     directions: str = "base"
-    """What frames follow: `base`, its activations and gradients, or `adapters`, what those of the
-    first zoo read and write."""
+    """What frames follow: `base`, its activations and gradients, `adapters`, what those of the
+    first zoo read and write, or `anchors`, the base's embeddings of known words."""
     text_segments: int = 4
     """Stretches that a text is cut into."""
     text_encoder: str = "sentence-transformers/all-MiniLM-L6-v2"

@@ -14,7 +14,9 @@ from lora_gen.assets import asset_path
 from lora_gen.codec.roles import ROLES
 from lora_gen.errors import GeneratorError
 from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
+from lora_gen.models.described_quality import DescribedEnsemble
 from lora_gen.retrieval.base_frames import FRAMES_NAME, BaseFrames
+from lora_gen.retrieval.described import DESCRIBED_NAME, load_described
 from lora_gen.retrieval.features import (
     NUM_SHAPE_FEATURES,
     AdapterFeatures,
@@ -45,6 +47,7 @@ class WeightEncoder:
         model: The trained network.
         frames: What it sees modules through; hashed frames where nothing is given.
         generated: How good generated adapters are, where that was measured.
+        described: How good adapters with a description are, where that was learned.
     """
 
     def __init__(
@@ -52,9 +55,10 @@ class WeightEncoder:
         model: AdapterEncoder,
         frames: Frames | None = None,
         generated: GeneratedQuality | None = None,
+        described: DescribedEnsemble | None = None,
     ) -> None:
         self.model = model.requires_grad_(False).train(False)
-        self.frames, self.generated = frames, generated
+        self.frames, self.generated, self.described = frames, generated, described
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> WeightEncoder:
@@ -77,10 +81,12 @@ class WeightEncoder:
             ) from error
 
         frames, generated = folder / FRAMES_NAME, folder / GENERATED_NAME
+        described = folder / DESCRIBED_NAME
         return cls(
             model,
             BaseFrames.load(frames) if frames.is_file() else None,
             GeneratedQuality.load(generated) if generated.is_file() else None,
+            load_described(described) if described.is_file() else None,
         )
 
     @property

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
+from lora_gen.models.described_quality import DescribedEnsemble
 from lora_gen.models.quality import QualityEnsemble, spread
 from lora_gen.retrieval.corpus import Corpus
 from lora_gen.retrieval.facts import FACTS
@@ -102,7 +103,7 @@ def modules_of(corpus: Corpus, entry: int) -> Tensor:
 
 
 def fit_reach(
-    ensemble: QualityEnsemble,
+    ensemble: QualityEnsemble | DescribedEnsemble,
     kind: int,
     quality_BM: Tensor,
     truth_B: Tensor,
@@ -118,7 +119,8 @@ def fit_reach(
 
     Args:
         ensemble: Its `reach` is set.
-        kind: 0 for predictions without a description, 1 for those with one.
+        kind: 0 for predictions without a description, 1 for those with one; 0 where an ensemble
+            has but one.
         quality_BM: What the members say.
         truth_B: What was measured.
         cover: Share of true values that the intervals should hold.
@@ -166,13 +168,20 @@ def fit_facts(
         ridge: Penalty of squared weights.
     """
     known_BS = ((input_BS - model.quality.mean) / model.quality.std).clamp(-5, 5)
-    start = 0
+    model.answers.copy_(fact_weights(known_BS, labels, ridge=ridge))
+
+
+def fact_weights(known_BS: Tensor, labels: Mapping[str, Tensor], *, ridge: float = 1e-2) -> Tensor:
+    """Weights and, in the last row, offsets of the answers to all questions, (S + 1, answers)."""
+    found = []
     for name, answers in FACTS.items():
-        stop, chosen_B = start + len(answers), labels[name] >= 0
+        chosen_B = labels[name] >= 0
         if bool(chosen_B.any()):
-            found = _logistic(known_BS[chosen_B], labels[name][chosen_B], len(answers), ridge)
-            model.answers[:, start:stop] = found
-        start = stop
+            own = _logistic(known_BS[chosen_B], labels[name][chosen_B], len(answers), ridge)
+        else:
+            own = known_BS.new_zeros(known_BS.shape[1] + 1, len(answers))
+        found.append(own)
+    return torch.cat(found, 1)
 
 
 def _logistic(x_BS: Tensor, label_B: Tensor, answers: int, ridge: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lora_gen.adapter.adapter import Adapter
-from lora_gen.models.adapter_encoder import AdapterEncoder
+from lora_gen.models.adapter_encoder import AdapterEncoder, ModuleSet
 from lora_gen.models.quality import spread
 from lora_gen.retrieval.encoder import WeightEncoder
 from lora_gen.retrieval.facts import FACTS, SHOWN
@@ -95,19 +95,18 @@ def score_adapter(adapter: Adapter, encoder: WeightEncoder, *, text: Vector | No
     """
     ensemble, modules = encoder.model.quality, encoder.modules(encoder.features(adapter))
     summary_BS = encoder.model.summary(modules)
-    agreement_B = None
-    if text is not None:
-        agreement_B = encoder.model.embed(modules, summary_BS) @ torch.from_numpy(text)
     alone = encoder.model.quality_input(summary_BS, modules)
-    found = encoder.model.quality_input(summary_BS, modules, agreement_B)
     distance, limit = float(ensemble.distance(alone)), float(ensemble.limit)
     fit = _base_fit(encoder.model, alone)
     reason = _unknown(adapter, encoder, distance, limit)
     if reason:
         return _nothing(reason, distance=distance, limit=limit, base_fit=fit)
-    quality = ensemble(found)
+    if text is None:
+        quality, unit = ensemble(alone), ensemble.reach[0]
+    else:
+        quality, unit = _described(encoder, modules, summary_BS, text)
     middle = float(quality.mean())
-    reach = float(ensemble.reach[0 if text is None else 1] * spread(quality))
+    reach = float(unit * spread(quality))
     return Score(
         known=True,
         reason="",
@@ -217,14 +216,25 @@ def rank_candidates(
     for adapter in adapters:
         modules = encoder.modules(encoder.features(adapter))
         summary_BS = model.summary(modules)
-        agreement_B = model.embed(modules, summary_BS) @ torch.from_numpy(text)
-        found_BM = model.quality(model.quality_input(summary_BS, modules, agreement_B))
-        agreement.append(float(agreement_B))
-        quality.append(float(found_BM.mean()))
+        agreement.append(float(model.embed(modules, summary_BS) @ torch.from_numpy(text)))
+        quality.append(float(_described(encoder, modules, summary_BS, text)[0].mean()))
     return {
         "agreement": sorted(range(len(adapters)), key=lambda i: -agreement[i]),
         "quality": sorted(range(len(adapters)), key=lambda i: -quality[i]),
     }
+
+
+def _described(
+    encoder: WeightEncoder, modules: ModuleSet, summary_BS: Tensor, text: Vector
+) -> tuple[Tensor, Tensor]:
+    """(what the members say of an adapter that should do what a text says, reach)."""
+    model, text_BE = encoder.model, torch.from_numpy(text)[None]
+    vector_BE = model.embed(modules, summary_BS)
+    if encoder.described is None:
+        told_BS = model.quality_input(summary_BS, modules, (vector_BE * text_BE).sum(1))
+        return model.quality(told_BS), model.quality.reach[1]
+    alone_BS = model.quality_input(summary_BS, modules)
+    return encoder.described(alone_BS, vector_BE, text_BE), encoder.described.reach[0]
 
 
 def _facts(model: AdapterEncoder, alone: Tensor) -> tuple[Fact, ...]:

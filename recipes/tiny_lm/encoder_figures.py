@@ -34,13 +34,14 @@ def sections() -> dict[str, str]:
     """Name of each marked section of the page -> what it should hold."""
     own = report(MEASURED)
     quality = own["quality"]
-    generated = report(OTHERS / "generated.json")
+    generated, others = (report(OTHERS / name) for name in ("generated.json", "baselines.json"))
     return {
         "retrieval": tables.retrieval_table(own["retrieval"]),
         "unseen": tables.unseen_table(own["retrieval"]["methods"]["encoder"]),
-        "baselines": tables.baselines_table(report(OTHERS / "baselines.json"), own["retrieval"]),
-        "quality": tables.quality_tables(quality),
-        "facts": tables.facts_table(quality["unseen tasks and recipes"]["facts"]),
+        "baselines": tables.baselines_table(others, own["retrieval"]),
+        "quality": tables.quality_tables(quality, others),
+        "facts": tables.facts_table(quality),
+        "leak": tables.leak_table(own["leak"]),
         "generated": tables.generated_table(generated),
         "generated-methods": tables.generated_methods_table(generated),
         "choosing": tables.choosing_line(generated),

@@ -21,6 +21,14 @@ _ASKED = {
     "unseen_argument": "new argument of a known step",
     "unseen_primitive": "new step",
 }
+_REFERENCES = ("norms and recipe", "norms, recipe and agreement")
+_SUPPORTED, _NEW = "unseen tasks, seen recipes", "unseen tasks and recipes"
+_ASKED_OF_RECIPES = {
+    "rank": "rank (of five)",
+    "targets": "modules (of three sets)",
+    "lr": "learning rate (of five)",
+    "steps": "steps (of five)",
+}
 _ANSWERED = {
     "training": "trained too little, well or too hard",
     "oddness": "ordinary, or broken or random",
@@ -67,47 +75,110 @@ def unseen_table(found: Report) -> str:
 
 
 def baselines_table(report: Report, retrieval: Report) -> str:
-    """Networks that others published, on the adapters of one recipe."""
-    own = retrieval["one recipe"]["methods"]["encoder"]["all"]
+    """Networks that others published, in the same gallery."""
+    whole = report["gallery"] == retrieval["gallery"]
+    own = retrieval if whole else retrieval["one recipe"]
+    found = own["methods"]["encoder"]["all"]
     names = ("top1", "top10")
-    rows = [[_strong("encoder"), *(cell(own[name]) for name in names), "closed form", "", ""]]
-    for method, found in report["methods"].items():
-        cells = [cell(found["all"][name]) for name in names]
-        loss, count = f"{found['training loss']:.2f}", f"{found['parameters']:,}"
-        rows.append([method, *cells, str(found["steps"]), loss, count])
-    head = [f"method, gallery of {report['gallery']}", "top-1", "top-10", "steps"]
+    rows = [[_strong("encoder"), *(cell(found[name]) for name in names), "closed form", "", ""]]
+    for method, other in report["retrieval"].items():
+        cells = [cell(other["all"][name]) for name in names]
+        loss, count = f"{other['training loss']:.2f}", f"{other['parameters']:,}"
+        rows.append([method, *cells, str(other["steps"]), loss, count])
+    head = [f"method, gallery of {report['gallery']:,}", "top-1", "top-10", "steps"]
     return _table([*head, "training loss", "parameters"], rows)
 
 
-def quality_tables(quality: Report) -> str:
-    """Predicted against measured accuracy, a table for each kind of test."""
-    parts = []
+def quality_tables(quality: Report, others: Report) -> str:
+    """Predicted against measured accuracy: all of what counts most, less of the other tests."""
+    parts = list[str]()
     for name, found in quality.items():
-        rows = []
-        for method, own in found["methods"].items():
-            covers = cell(own["coverage"]) if "coverage" in own else ""
-            width = f"{own['mean width']:.2f}" if "mean width" in own else ""
-            values = [f"{own[key]:.3f}" for key in ("tau", "r2", "mae")]
-            shown = _strong(method) if "coverage" in own else method
-            rows.append([shown, *values, covers, width])
+        learned = {method: own["tests"][name] for method, own in others["quality"].items()}
+        simple = {method: own for method, own in found["methods"].items() if "gain" not in own}
+        if name != _NEW:
+            simple = {method: simple[method] for method in _REFERENCES if method in simple}
+        own = {method: told for method, told in found["methods"].items() if "gain" in told}
+        rows = [_judged(*item) for item in {**simple, **learned, **own}.items()]
         head = [f"{name} (n={found['adapters']})", "Kendall τ", "R²", "mean error"]
-        parts.append(_table([*head, "90% interval covers", "mean width"], rows))
+        parts.append(_table([*head, "90% interval covers", "width"], rows))
+        parts.append(_gains(own))
     return "\n\n".join(parts)
 
 
-def facts_table(facts: Report) -> str:
-    """What else the weights tell of new recipes and tasks."""
+def _judged(method: str, found: Report) -> list[str]:
+    covers = cell(found["coverage"]) if "coverage" in found else ""
+    width = f"{found['mean width']:.2f}" if "mean width" in found else ""
+    values = [cell(found[f"{name} interval"]) for name in ("tau", "r2")]
+    shown = _strong(method) if "gain" in found else method
+    return [shown, *values, f"{found['mae']:.3f}", covers, width]
+
+
+def _gains(own: Report) -> str:
+    """What is gained over the linear model that is told the recipe."""
+    gains = [
+        f"{method}: τ {found['gain']['tau']['value']:+.3f} "
+        f"[{found['gain']['tau']['low']:+.3f}, {found['gain']['tau']['high']:+.3f}], "
+        f"R² {found['gain']['r2']['value']:+.3f} "
+        f"[{found['gain']['r2']['low']:+.3f}, {found['gain']['r2']['high']:+.3f}]"
+        for method, found in own.items()
+    ]
+    return "Over norms and recipe, in pairs: " + "; ".join(gains) + "."
+
+
+def leak_table(report: Report) -> str:
+    """What vectors tell of a recipe, and retrieval without it."""
+    told = report["told"]
+    rows = [
+        [
+            _ASKED_OF_RECIPES[question],
+            cell(told["vector"][question]["accuracy"]),
+            cell(told["norms"][question]["accuracy"]),
+            f"{told['vector'][question]['commonest answer']:.3f}",
+        ]
+        for question in told["vector"]
+    ]
+    head = [f"of {report['adapters']} adapters", "vector", "norms", "commonest answer"]
+    found = report["retrieval"]
+    both = [
+        f"{cell(found[name]['top1'])} and {cell(found[name]['top10'])}"
+        for name in ("as it is", "without the recipe")
+    ]
+    note = (
+        f"Without the {found['directions']} directions in which the means of recipes differ, top-1 "
+        f"and top-10 are {both[1]}; with them {both[0]}."
+    )
+    return f"{_table(head, rows)}\n\n{note}"
+
+
+def facts_table(quality: Report) -> str:
+    """What else the weights tell, of recipes that were learned from and of new ones."""
+    seen, new = (quality[name] for name in (_SUPPORTED, _NEW))
     rows = [
         [
             text,
-            str(facts[name]["adapters"]),
-            cell(facts[name]["accuracy"]),
-            f"{facts[name]['balanced accuracy']:.3f}",
-            f"{facts[name]['commonest answer']:.3f}",
+            str(new["facts"][name]["adapters"]),
+            cell(seen["facts"][name]["accuracy"]),
+            cell(new["facts"][name]["accuracy"]),
+            f"{new['facts'][name]['balanced accuracy']:.3f}",
+            f"{new['facts'][name]['controls']['norms']['accuracy']['value']:.3f}",
+            f"{new['facts'][name]['commonest answer']:.3f}",
         ]
         for name, text in _ANSWERED.items()
     ]
-    return _table(["question", "adapters", "right", "balanced", "commonest answer"], rows)
+    family = new["family"]
+    rows.append(
+        [
+            f"which of {family['kinds']} kinds of data it works on (nearest adapter)",
+            str(family["adapters"]),
+            cell(seen["family"]["nearest adapter"]),
+            cell(family["nearest adapter"]),
+            "",
+            f"{family['norms']['value']:.3f}",
+            f"{family['commonest answer']:.3f}",
+        ]
+    )
+    head = ["question", "adapters", "seen recipes: right", "new recipes: right", "balanced"]
+    return _table([*head, "norms", "commonest answer"], rows)
 
 
 def generated_table(report: Report) -> str:
@@ -162,7 +233,7 @@ def speed_table(report: Report) -> str:
     rows = [
         [
             f"encode an 8B adapter, rank {found['rank']}, {found['file_mb']:.0f} MB",
-            f"{found['core_seconds']:.2f} core-seconds",
+            _encoding(found),
         ]
         for found in report["encode"]
     ]
@@ -174,6 +245,13 @@ def speed_table(report: Report) -> str:
             [f"{count}: open and search first", f"{found['open_s']:.2f} s"],
         ]
     return _table(["what", "takes"], rows)
+
+
+def _encoding(found: Report) -> str:
+    took = f"{found['core_seconds']:.2f} core-seconds"
+    if "memory_mb" not in found:
+        return took
+    return f"{took}, {found['memory_mb']:.0f} MB with the adapter"
 
 
 def kills_line(report: Report) -> str:

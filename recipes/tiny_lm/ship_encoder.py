@@ -16,6 +16,7 @@ import torch
 from lora_gen.files import publish_folder
 from lora_gen.models.adapter_encoder import AdapterEncoder
 from lora_gen.retrieval.base_frames import FRAMES_NAME
+from lora_gen.retrieval.described import DESCRIBED_NAME
 from lora_gen.retrieval.generated import GENERATED_NAME
 
 MAX_BYTES = 11 * 2**20
@@ -32,8 +33,9 @@ def ship_encoder(
     model = AdapterEncoder.from_pretrained(encoder, use_safetensors=True).to(torch.float16)
     with publish_folder(target, overwrite=True) as folder:
         model.save_pretrained(folder)
-        if (encoder / FRAMES_NAME).is_file():
-            shutil.copy(encoder / FRAMES_NAME, folder / FRAMES_NAME)
+        for name in (FRAMES_NAME, DESCRIBED_NAME):
+            if (encoder / name).is_file():
+                shutil.copy(encoder / name, folder / name)
         if generated is not None:
             shutil.copy(generated, folder / GENERATED_NAME)
         for path in sorted(report.glob("report.*")) if report else ():

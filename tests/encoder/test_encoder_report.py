@@ -5,8 +5,11 @@ import pytest
 import torch
 from encoder_factories import tiny_encoder
 
-from lora_gen.evaluation.encoder_quality import goodness, kendall_tau
-from lora_gen.evaluation.encoder_report import Evidence, write_report
+from lora_gen.evaluation.encoder_evidence import Evidence
+from lora_gen.evaluation.encoder_leak import recipe_directions
+from lora_gen.evaluation.encoder_quality import estimates, goodness, kendall_tau
+from lora_gen.evaluation.encoder_quality_report import family_table
+from lora_gen.evaluation.encoder_report import write_report
 from lora_gen.evaluation.encoder_retrieval import make_gallery, ranks_of, summary
 from lora_gen.retrieval.corpus import Corpus, parts_of
 from lora_gen.retrieval.encoder import WeightEncoder
@@ -120,6 +123,39 @@ def test_kendall_tau_and_r2_are_those_of_hand_made_numbers() -> None:
     assert kendall_tau(-truth, truth) == pytest.approx(-1.0)
     assert kendall_tau(torch.tensor([0.0, 1.0, 0.5]), truth) == pytest.approx(1 / 3)
     assert goodness(torch.full((3,), 0.5), truth)["r2"] == pytest.approx(0.0)
+
+
+def test_estimates_hold_the_value_and_a_better_method_gains() -> None:
+    torch.manual_seed(0)
+    truth = torch.rand(200)
+    near, far = truth + 0.1 * torch.randn(200), truth + torch.randn(200)
+    found = estimates(near, truth, [str(i // 2) for i in range(200)], against_B=far)
+    assert found["tau interval"]["low"] < found["tau"] < found["tau interval"]["high"]
+    assert found["r2 interval"]["low"] < found["r2"] < found["r2 interval"]["high"]
+    assert found["gain"]["tau"]["low"] > 0.2
+    assert found["gain"]["r2"]["low"] > 0.5
+    same = estimates(near, truth, [str(i) for i in range(200)], against_B=near)["gain"]["tau"]
+    assert (same["low"], same["value"], same["high"]) == (0, 0, 0)
+
+
+def test_vectors_without_the_directions_of_recipes_have_one_mean() -> None:
+    torch.manual_seed(0)
+    kind = torch.nn.functional.one_hot(torch.arange(90) % 3).float()
+    vectors = torch.randn(90, 8) + kind @ torch.randn(3, 8) * 5
+    directions = recipe_directions(vectors, kind)
+    assert directions.shape == (8, 2)
+    free = vectors - vectors @ directions @ directions.mT
+    means = kind.mT @ free / 30
+    torch.testing.assert_close(means, means[:1].expand(3, -1), atol=1e-4, rtol=0)
+
+
+def test_family_is_that_of_the_nearest_adapter(evidence: Evidence) -> None:
+    named = replace(evidence.corpus, tasks=tuple(f"{'ab'[i % 2]}_{i}" for i in range(COUNT)))
+    known = replace(evidence, corpus=named)
+    reader = CorpusReader(evidence.encoder.model, named)
+    found = family_table(known, reader, {}, (range(100), range(100)))
+    assert found["nearest adapter"]["value"] == 1
+    assert (found["kinds"], found["commonest answer"]) == (2, 0.5)
 
 
 def test_facts_are_read_from_the_recipe(corpus: Corpus) -> None:

@@ -77,3 +77,23 @@ def test_shipped_intervals_of_generated_adapters_hold_what_they_promise(encoder)
     )
     assert own["r2"] >= control["r2"] + 0.10
     assert float(encoder.generated.max_rank) == 8
+
+
+def test_shipped_report_says_that_descriptions_tell_quality():
+    report = json.loads((FOLDER / "report.json").read_text())["quality"]
+    told = report["unseen tasks and recipes"]["methods"]["weights and description"]
+    assert told["gain"]["tau"]["value"] >= 0.10
+    assert told["gain"]["r2"]["value"] >= 0.10
+    assert 0.87 <= told["coverage"]["value"] <= 0.93
+
+
+def test_shipped_encoder_thinks_little_of_an_adapter_with_another_description(encoder, adapters):
+    vectors = [torch.from_numpy(encoder.embed(encoder.features(one))) for one in adapters]
+    right = [
+        score_adapter(a, encoder, text=v.numpy()) for a, v in zip(adapters, vectors, strict=True)
+    ]
+    wrong = [
+        score_adapter(a, encoder, text=-v.numpy()) for a, v in zip(adapters, vectors, strict=True)
+    ]
+    known = [(a.accuracy, b.accuracy) for a, b in zip(right, wrong, strict=True) if a.known]
+    assert all(wrong < 0.3 < right for right, wrong in known)

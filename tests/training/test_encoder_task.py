@@ -20,6 +20,7 @@ from lora_gen.retrieval.texts import TextBank, text_bank
 from lora_gen.weight_space.augment import AugmentConfig
 from lora_gen.zoo.entry import EntryInfo
 from lora_gen.zoo.store import Zoo
+from training.encoder_data import load_encoder_data
 from training.encoder_quality import quality_rows
 from training.encoder_task import (
     EncoderTask,
@@ -167,6 +168,16 @@ def test_validation_tasks_stay_out_of_training(zoo: Path, tmp_path: Path) -> Non
     held.write_text("no list")
     with pytest.raises(ConfigError, match="is not a JSON list of tasks"):
         EncoderTask(config, TaskContext(seed=0, batch_size=8, device=torch.device("cpu")))
+
+
+def test_anchor_frames_fit_every_module_of_the_base(zoo: Path) -> None:
+    config = recipe(zoo).task
+    own = replace(config, base="tiny_lm", corpus=replace(config.corpus, directions="anchors"))
+    frames = load_encoder_data(own, 0).frames
+    assert frames is not None
+    name, found = frames.of("model.layers.0.self_attn.q_proj", "in", 128)
+    assert name.endswith("q_proj/in")
+    assert found.shape == (128, own.corpus.sketch)
 
 
 def test_augmented_copies_teach_vectors_and_nothing_else(zoo: Path) -> None:

@@ -6,7 +6,7 @@ adapters, R rank, O and I sides of a module, P probes, H hidden width, E width o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +97,10 @@ class GLNet(nn.Module):
 
 
 class DirectionTokens(nn.Module):
-    """Weight2Token (arXiv 2603.15990): a token for each singular direction of each module."""
+    """Weight2Token (arXiv 2603.15990): a token for each singular direction of each module.
+
+    Takes canonical factors, whose columns are the singular directions (`canonical_factors`).
+    """
 
     def __init__(self, shapes: Shapes, embed_dim: int, *, hidden: int = 48):
         super().__init__()
@@ -117,19 +120,28 @@ class DirectionTokens(nn.Module):
 
     def forward(self, factors: Factors) -> Tensor:
         """Vectors, (B, E)."""
-        pooled = []
+        tokens, sizes = [], []
         for n, name in enumerate(self.names):
-            u_BRO, sigma_BR, v_BRI = singular_directions(*factors[name])
-            token_BRH = self.fuse(torch.cat([self.left[n](u_BRO), self.right[n](v_BRI)], -1))
-            log_BR = (1 + sigma_BR).log()
-            z_BR = (log_BR - log_BR.mean(1, keepdim=True)) / (log_BR.std(1, keepdim=True) + 1e-6)
-            scale, shift = self.film(z_BR[..., None]).chunk(2, -1)
-            token_BRH = token_BRH * (1 + self.strength * scale.tanh()) + self.strength * shift
-            token_BRH = self.ranks(token_BRH)
-            weight_BR1 = (self.score(token_BRH) + 0.5 * log_BR[..., None]).softmax(1)
-            pooled.append((token_BRH * weight_BR1).sum(1) + self.place[n])
-        x_BNH = self.modules_layer(torch.stack(pooled, 1))
-        found: Tensor = self.head((x_BNH * self.score(x_BNH).softmax(1)).sum(1))
+            u_BRO, sigma_BR, v_BRI = directions_of(*factors[name])
+            tokens.append(self.fuse(torch.cat([self.left[n](u_BRO), self.right[n](v_BRI)], -1)))
+            sizes.append(sigma_BR)
+        token_BNRH, sigma_BNR = torch.stack(tokens, 1), torch.stack(sizes, 1)
+        rows, there_BNR = len(token_BNRH), sigma_BNR > 0
+        log_BNR = (1 + sigma_BNR).log()
+        z_BNR = (log_BNR - log_BNR.mean(2, keepdim=True)) / (log_BNR.std(2, keepdim=True) + 1e-6)
+        scale, shift = self.film(z_BNR[..., None]).chunk(2, -1)
+        token_BNRH = token_BNRH * (1 + self.strength * scale.tanh()) + self.strength * shift
+        hidden_BNR, lacking_BN = _all_but_some(there_BNR), _all_but_some(there_BNR.any(2))
+        token_BNRH = self.ranks(
+            token_BNRH.flatten(0, 1), src_key_padding_mask=hidden_BNR.flatten(0, 1)
+        ).view_as(token_BNRH)
+        score_BNR = self.score(token_BNRH).squeeze(-1) + 0.5 * log_BNR
+        weight_BNR = score_BNR.masked_fill(hidden_BNR, -torch.inf).softmax(2)
+        pooled_BNH = (token_BNRH * weight_BNR[..., None]).sum(2) + self.place
+        x_BNH = self.modules_layer(pooled_BNH, src_key_padding_mask=lacking_BN)
+        score_BN = self.score(x_BNH).squeeze(-1).masked_fill(lacking_BN, -torch.inf)
+        weight_BN = score_BN.softmax(1)
+        found: Tensor = self.head((x_BNH * weight_BN[..., None]).sum(1)).view(rows, -1)
         return found
 
 
@@ -183,17 +195,86 @@ def _respond(view: int, a_BRI: Tensor, b_BOR: Tensor, u: Tensor) -> Tensor:
     return a_BRI.mT @ (b_BOR.mT @ (b_BOR @ (a_BRI @ u)))
 
 
-def singular_directions(a_BRI: Tensor, b_BOR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Left directions (B, R, O), singular values and right directions (B, R, I) of B A.
+def _all_but_some(there: Tensor) -> Tensor:
+    """What attention leaves out: what is not there, but never everything, which has no softmax."""
+    nothing = ~there.any(-1, keepdim=True)
+    first = torch.arange(there.shape[-1]) == 0
+    return ~(there | (nothing & first))
 
-    The sign is that of the largest entry of the left one, as Weight2Token fixes it.
+
+def canonical_factors(a_RI: Tensor, b_OR: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Balanced factors of the best product of a rank, zero-padded: A (rank, I), B (O, rank).
+
+    Columns are singular directions by size, each times the root of its singular value; the sign is
+    that of the largest entry of the left one, as Weight2Token fixes it.
     """
-    q_BOR, left_BRR = torch.linalg.qr(b_BOR)
-    p_BIR, right_BRR = torch.linalg.qr(a_BRI.mT)
-    u_BRR, sigma_BR, vh_BRR = torch.linalg.svd(left_BRR @ right_BRR.mT)
-    u_BRO, v_BRI = (q_BOR @ u_BRR).mT, vh_BRR @ p_BIR.mT
-    sign_BR1 = u_BRO.gather(2, u_BRO.abs().argmax(2, keepdim=True)).sign()
-    return u_BRO * sign_BR1, sigma_BR, v_BRI * sign_BR1
+    q_OR, left_RR = torch.linalg.qr(b_OR)
+    p_IR, right_RR = torch.linalg.qr(a_RI.mT)
+    u_RR, sigma_R, vh_RR = torch.linalg.svd(left_RR @ right_RR.mT)
+    kept = min(rank, len(sigma_R))
+    u_OR, v_RI = (q_OR @ u_RR)[:, :kept], (vh_RR @ p_IR.mT)[:kept]
+    sign_R = u_OR.gather(0, u_OR.abs().argmax(0, keepdim=True)).squeeze(0).sign()
+    root_R = sigma_R[:kept].sqrt()
+    a_RI, b_OR = (root_R * sign_R)[:, None] * v_RI, u_OR * (root_R * sign_R)
+    pad = rank - kept
+    return nn.functional.pad(a_RI, (0, 0, 0, pad)), nn.functional.pad(b_OR, (0, pad))
+
+
+def directions_of(a_BRI: Tensor, b_BOR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Left directions (B, R, O), singular values (B, R), right directions (B, R, I).
+
+    Of canonical factors; zeros stay zeros.
+    """
+    u_BRO = b_BOR.mT
+    left_BR, right_BR = u_BRO.norm(dim=2), a_BRI.norm(dim=2)
+    u_BRO = u_BRO / left_BR.clamp_min(1e-12)[..., None]
+    return u_BRO, left_BR * right_BR, a_BRI / right_BR.clamp_min(1e-12)[..., None]
+
+
+class AccuracyReader(nn.Module):
+    """A reader of weights that predicts accuracy: (B,), 0 to 1.
+
+    Some readers leave out how strong the weights are, so all are told: the log norm of each module
+    in standard deviations of the training, zeros where an adapter lacks one.
+
+    Args:
+        net: Any reader, its vectors (B, E).
+        embed_dim: Width E.
+        modules: Number of modules.
+    """
+
+    def __init__(self, net: nn.Module, embed_dim: int, modules: int, *, hidden: int = 64):
+        super().__init__()
+        self.net, self.norm = net, nn.LayerNorm(embed_dim)
+        self.head = nn.Sequential(
+            nn.Dropout(0.1),
+            nn.Linear(embed_dim + 2 * modules, hidden),
+            nn.GELU(),
+            nn.Dropout(0.1),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, factors: Factors, strength_BN: Tensor) -> Tensor:
+        """See the class; `strength_BN` from `strengths`, (B, 2 N)."""
+        vector_BE = self.norm(self.net(factors))
+        found: Tensor = self.head(torch.cat([vector_BE, strength_BN], 1)).squeeze(1).sigmoid()
+        return found
+
+
+def strengths(factors: Factors, train: Sequence[int]) -> Tensor:
+    """Standardized log norm of each module, and whether it is there, (B, 2 N)."""
+    norms = [
+        (a.float().square().sum(2) * b.float().square().sum(1)).sum(1).sqrt()
+        for a, b in factors.values()
+    ]
+    norm_BN = torch.stack(norms, 1)
+    there_BN = (norm_BN > 0).float()
+    log_BN = norm_BN.clamp_min(1e-6).log10()
+    count_N = there_BN[train].sum(0).clamp_min(2)
+    mean_N = (log_BN * there_BN)[train].sum(0) / count_N
+    spread_N = (((log_BN - mean_N) * there_BN)[train].square().sum(0) / count_N).sqrt()
+    scaled_BN = ((log_BN - mean_N) / spread_N.clamp_min(1e-3)).clamp(-5, 5) * there_BN
+    return torch.cat([scaled_BN, there_BN], 1)
 
 
 def _standard(x: Tensor) -> Tensor:
