@@ -78,9 +78,11 @@ class User:
         self.told_to_wait = 0.0
         """Seconds, as the last refusal said."""
 
-    async def call(self, name: str, data: Sequence[Any], tally: Tally) -> bool:
-        """Ask an endpoint; whether it was served."""
-        began = time.monotonic()
+    async def call(
+        self, name: str, data: Sequence[Any], tally: Tally, *, began: float | None = None
+    ) -> bool:
+        """Ask an endpoint, since `began` if it took an upload; whether it was served."""
+        began = time.monotonic() if began is None else began
         body = {"data": list(data), "session_hash": self._session}
         try:
             joined = await self._client.post(f"/gradio_api/call/{name}", json=body)
@@ -121,13 +123,14 @@ class User:
         return await self.call("search_zoo", [some_task(), 10], tally)
 
     async def inspect(self, content: bytes, tally: Tally) -> bool:
-        """One upload, inspected."""
+        """One upload, inspected: what the upload takes counts, too."""
+        began = time.monotonic()
         try:
             file = await self.upload("adapter.zip", content)
         except httpx.HTTPError as error:
             tally.errors.append(f"upload: {error!r}")
             return False
-        return await self.call("inspect_adapter", [[file]], tally)
+        return await self.call("inspect_adapter", [[file]], tally, began=began)
 
     async def abandon(self) -> None:
         """Ask for a long run, as a page does that shows it is there; leave at its first step."""

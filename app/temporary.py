@@ -18,6 +18,12 @@ QUOTA_BYTES = 4_000_000_000
 _UPLOAD = re.compile(r"[0-9a-f]{64}")
 """The folder of an upload, named by the hash of its content."""
 
+COUNT_SECONDS = 5.0
+"""A count of all files is good for so long: sessions write what no upload announced."""
+
+_ENOUGH, _FREED = 0.95, 0.9
+"""Shares of the quota: up to the first a count is not repeated, down to the second is cleaned."""
+
 YOUNG_SECONDS = 120.0
 """An upload younger than that may be about to be used, and stays."""
 
@@ -43,6 +49,7 @@ class TemporaryRoom:
         self.work, self.quota = work, quota
         self._young, self._close_oldest = young, close_oldest
         self._lock = threading.Lock()
+        self._counted, self._counted_at = 0, float("-inf")
 
     def used(self) -> int:
         """Bytes of all temporary files."""
@@ -53,14 +60,26 @@ class TemporaryRoom:
         if needed > self.quota:
             return False
         with self._lock:
-            self._drop_left_over()
-            if self.used() + needed <= self.quota:
-                return True
-            self._drop_uploads(needed)
-            while self.used() + needed > self.quota:
-                if not self._close_oldest():
-                    return False
-            return True
+            fresh = time.monotonic() - self._counted_at < COUNT_SECONDS
+            if not fresh or self._counted + needed > _ENOUGH * self.quota:
+                self._drop_left_over()
+                self._counted, self._counted_at = self._freed(needed), time.monotonic()
+            self._counted += needed
+            return self._counted <= self.quota
+
+    def _freed(self, needed: int) -> int:
+        """Bytes used after cleaning, if that is needed at all; more at once than has to be.
+
+        Every count walks through all files, so a full room would be counted for each upload.
+        """
+        used = self.used()
+        if used + needed <= self.quota:
+            return used
+        spare = max(needed, int((1 - _FREED) * self.quota))
+        self._drop_uploads(spare)
+        while (used := self.used()) + spare > self.quota and self._close_oldest():
+            pass
+        return used
 
     def _drop_left_over(self) -> None:
         """Delete what Gradio never does: an empty file for each upload used, and empty folders."""

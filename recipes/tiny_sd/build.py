@@ -41,7 +41,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "strength": (
         f"{BUILD}/reports/strength.json",
         f"recipes.tiny_sd.calibrate --zoo {BUILD}/zoo --reader {BUILD}/reader/final"
-        f" --generator {BUILD}/generator/final --out {BUILD}/reports --styles 39",
+        f" --generator {BUILD}/generator/final --out {BUILD}/reports",
     ),
     "evaluate": (
         f"{BUILD}/reports/report.json",

@@ -66,6 +66,22 @@ def quality_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def strength_table(found: dict[str, Any]) -> str:
+    """Style and content at each strength, of generated adapters and of trained ones."""
+    curves = found["curves"]
+    names = list(curves)
+    lines = [
+        f"| strength (n={len(found['styles'])}) | "
+        + " | ".join(f"{name}: {what}" for name in names for what in ("style", "content"))
+        + " |",
+        "| --- " * (1 + 2 * len(names)) + "|",
+    ]
+    for strength in curves[names[0]]:
+        rows = [curves[name][strength][what] for name in names for what in ("style", "content")]
+        lines += [f"| {strength} | {' | '.join(interval_cell(row) for row in rows)} |"]
+    return "\n".join(lines)
+
+
 def training_sentence(found: dict[str, Any]) -> str:
     """What the loss says of unseen compositions."""
     return (
@@ -83,6 +99,7 @@ def drawn(page: str) -> str:
         ("retrieval", retrieval_table(_read("retrieval.json"))),
         ("training", training_sentence(_read("training.json"))),
         ("quality", quality_table(_read("quality.json"))),
+        ("strength", strength_table(_read("strength.json"))),
     ):
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         start, stop = page.index(begin) + len(begin), page.index(end)
