@@ -68,7 +68,8 @@ def recipe_directions(vector_BE: Tensor, kind_BK: Tensor) -> Tensor:
     """Orthonormal columns of the directions in which the means of kinds differ, (E, <= K)."""
     means_KE = (kind_BK.mT @ (vector_BE - vector_BE.mean(0))) / kind_BK.sum(0)[:, None]
     _, sizes_K, rows_KE = torch.linalg.svd(means_KE, full_matrices=False)
-    return rows_KE[sizes_K > 1e-4 * sizes_K[0]].mT
+    directions_EK: Tensor = rows_KE[sizes_K > 1e-4 * sizes_K[0]].mT
+    return directions_EK
 
 
 def _freed(evidence: Evidence, reader: CorpusReader, directions_EK: Tensor) -> dict[str, Any]:

@@ -29,6 +29,7 @@ TABLES: dict[str, tuple[str, Callable[[Report], str]]] = {
     "reword": ("invert", tables.reword_table),
     "balance": ("balance", tables.balance_table),
     "augment": ("augment", tables.augment_table),
+    "augment-generator": ("augment_generator", tables.augment_generator_table),
     "federate": ("federate", tables.federate_table),
     "personal": ("personal", tables.personal_table),
     "nowcast": ("nowcast", tables.nowcast_table),

@@ -133,6 +133,23 @@ def augment_table(report: Report) -> str:
     return table(["learned from", *(f"of {one}" for one in asked)], rows)
 
 
+def augment_generator_table(report: Report) -> str:
+    """Trainings of a generator, by exact match and by what changed copies add to it."""
+    columns = ("seen", "held out", "more exact", "less log loss")
+    rows = [
+        [name, *(cell(row[key]) if key in row else "" for key in columns)]
+        for name, row in report["rows"].items()
+    ]
+    head = [
+        "trained on",
+        f"seen (n={report['seen']})",
+        f"held out (n={report['held_out']})",
+        "held out, above adapters as they are",
+        "log loss, below adapters as they are",
+    ]
+    return table(head, rows)
+
+
 def kinship_table(report: Report) -> str:
     """Students by measure."""
     rows = [
