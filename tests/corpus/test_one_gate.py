@@ -28,6 +28,7 @@ WEIGHT_READERS = {
     "lora_gen/adapter/": "the gate itself",
     "lora_gen/safetensors_header.py": "the gate itself",
     "lora_gen/safetensors_stream.py": "writes what is generated",
+    "lora_gen/evaluation/encoder_baselines/data.py": "its own cache",
     "lora_gen/retrieval/": "its own caches, and the weights of a base or a text encoder",
     "training/": "own checkpoints, whose headers are judged first, and own caches",
     "recipes/": "what the recipe itself has made",
