@@ -1,4 +1,4 @@
-"""A process of its own, of low priority, that examines what strangers uploaded.
+"""A process of its own that examines what strangers uploaded.
 
 Examining computes spectra, features and neighbors: in the app's own process it would keep the
 interpreter from everybody who searches or generates meanwhile. What it takes in memory or time too
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -27,8 +26,6 @@ from lora_gen.adapter.io import load_adapter
 from lora_gen.adapter.peft_format import PROVENANCE_NAME
 from lora_gen.errors import AdapterLimitError, LoraGenError
 
-NICENESS = 0
-"""Added to the app's own; above it, uploads wait behind whoever searches or generates."""
 MAX_SECONDS = 60.0
 START_SECONDS = 300.0
 MAX_ANSWER = 64_000_000
@@ -153,7 +150,6 @@ def serve(
         encoder: Predicts quality.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches it too; the app ends it
-    os.nice(NICENESS)
     if (score := Path("/proc/self/oom_score_adj")).exists():
         score.write_text(FIRST_TO_GO, "ascii")
     sys.stdout = sys.stderr

@@ -74,13 +74,14 @@ def main() -> None:
         entries = sorted(zoo.entries(split=SPLIT), key=lambda entry: entry.task)
         chosen = random.Random(1).sample(entries, min(args.styles, len(entries)))
         texts, names = [wordings(e, SPLIT, 0) for e in chosen], [e.task for e in chosen]
-        made = ways(zoo, args.generator)[GENERATED](texts, 0)
+        drawn = ways(zoo, args.generator)[GENERATED](texts, 0)
+        made = [scale(adapter, 1 / pipe.denoiser.config.strength) for adapter in drawn]
         found = {
             GENERATED: curve(measure, names, made),
             ORACLE: curve(measure, names, [zoo.load(e.id) for e in chosen]),
         }
-    strength = float(pipe.denoiser.config.strength) * best_of(found[GENERATED])
-    pipe.denoiser.register_to_config(strength=round(strength, 4))
+    strength = best_of(found[GENERATED])
+    pipe.denoiser.register_to_config(strength=strength)
     pipe.denoiser.save_config(Path(args.generator) / "denoiser")
     report = {"split": SPLIT, "styles": names, "chosen": strength, "curves": found}
     atomic_write_json(Path(args.out) / "strength.json", report)

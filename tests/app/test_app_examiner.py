@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.load_setup import bad_uploads
-from app.service.examiner import NICENESS, Examiner
+from app.service.examiner import Examiner
 from app.service.service import AppService
 from app.service.sessions import OwnAdapter, Session
 from app.service.uploads import receive_adapter
@@ -53,12 +53,6 @@ def test_examiner_finds_what_the_app_itself_finds(
     assert theirs == ours
     assert near[0].entry.id == uploaded.name or near[0].cosine == pytest.approx(1.0)
     assert near == same
-
-
-def test_examiner_gives_way_to_the_app(examiner: Examiner) -> None:
-    assert examiner.pid is not None
-    mine = os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.getpriority(os.PRIO_PROCESS, examiner.pid) == min(19, mine + NICENESS)
 
 
 def test_examiner_says_what_is_wrong(examiner: Examiner, tmp_path: Path) -> None:
